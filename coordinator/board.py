@@ -1,0 +1,64 @@
+"""The committee's board: a benchmark's sites by models, as one snapshot."""
+
+from __future__ import annotations
+
+from sqlmodel import col, select
+
+from coordinator import views
+from coordinator.fleet import Fleet
+from coordinator.models import Association, Benchmark, Dataset, Execution, Participant
+from coordinator.store import Reader
+from housecall.v1 import registry_pb2 as reg
+from housecall.v1 import statements_pb2 as pb
+
+Cell = reg.WatchBenchmarkResponse.Cell
+
+
+def snapshot(reader: Reader, benchmark: Benchmark, fleet: Fleet) -> reg.WatchBenchmarkResponse:
+    """Approved datasets by approved models; empty cells were neither ordered nor submitted."""
+    datasets = _approved_datasets(reader, benchmark.id)
+    models = reader.approved_models(benchmark)
+    cells = [
+        cell
+        for dataset in datasets
+        for model in models
+        if (cell := _cell(reader, benchmark.id, dataset.id, model.id, fleet))
+    ]
+    sites = {dataset.site: reader.get(Participant, dataset.site, "site") for dataset in datasets}
+    return reg.WatchBenchmarkResponse(
+        dataset_ids=[dataset.id for dataset in datasets],
+        model_ids=[model.id for model in models],
+        cells=cells,
+        sites=[views.site(row, fleet) for row in sites.values()],
+    )
+
+
+def _approved_datasets(reader: Reader, benchmark_id: int) -> list[Dataset]:
+    query = (
+        select(Dataset)
+        .join(Association, col(Association.dataset_id) == col(Dataset.id))
+        .where(
+            Association.benchmark_id == benchmark_id,
+            Association.state == reg.ASSOCIATION_STATE_APPROVED,
+        )
+        .order_by(col(Association.id))
+    )
+    return list(reader.session.exec(query))
+
+
+def _cell(
+    reader: Reader, benchmark_id: int, dataset_id: str, model_id: int, fleet: Fleet
+) -> Cell | None:
+    key = {"dataset_id": dataset_id, "model_id": model_id}
+    if reader.standing_result(benchmark_id, dataset_id, model_id, pb.PURPOSE_BENCHMARK):
+        return Cell(**key, state=pb.EXECUTION_STATE_SUCCEEDED, submitted=True)
+    query = select(Execution).where(
+        Execution.benchmark_id == benchmark_id,
+        Execution.dataset_id == dataset_id,
+        Execution.model_id == model_id,
+    )
+    row = reader.session.exec(query.order_by(col(Execution.id).desc())).first()
+    if row is None:
+        return None
+    seen = views.execution(reader, row, fleet)
+    return Cell(**key, state=seen.state, step=seen.step, reason=seen.reason)

@@ -1,0 +1,173 @@
+"""The coordinator's beginning: CA, keys, the ledger's first entries, the first operator's token.
+
+Entry 0 introduces the coordinator's own signing key, signed by itself; entry 1 is the first
+operator's join token, signed by that key. From then on everything goes through the rules.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from coordinator.authority import CertificateAuthority
+from coordinator.caller import Caller, CallerRole
+from coordinator.ledger import Batch, Ledger
+from coordinator.models import Participant
+from coordinator.notary import Notary
+from coordinator.settings import Settings
+from coordinator.store import Store
+from housecall import statement
+from housecall.client import write_token
+from housecall.errors import Kind, Refusal
+from housecall.identity import (
+    make_csr,
+    new_tls_key,
+    private_pem,
+    public_key_digest,
+    spiffe_id,
+    write_private,
+)
+from housecall.v1 import authority_pb2
+from housecall.v1 import statements_pb2 as pb
+
+
+@dataclass(frozen=True)
+class House:
+    """What `init` made, opened."""
+
+    trust_domain: str
+    address: str
+    authority: CertificateAuthority
+    ledger: Ledger
+    signing_key: Ed25519PrivateKey
+
+    @property
+    def name(self) -> str:
+        return f"spiffe://{self.trust_domain}/coordinator"
+
+
+def found(settings: Settings, trust_domain: str, address: str) -> House:
+    """Make everything that a coordinator needs, once. Refuses where one was made already."""
+    folder = settings.state_dir
+    if (folder / "coordinator.json").exists():
+        raise Refusal(
+            Kind.CONFLICT, "ALREADY_FOUNDED", f"{folder} holds a coordinator: serve that one"
+        )
+    spiffe_id(trust_domain, "site", "check")
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    CertificateAuthority.create(folder / "ca", trust_domain)
+    for name in ("ledger.key", "signing.key"):
+        write_private(folder / name, private_pem(Ed25519PrivateKey.generate()))
+    house = _open(folder, trust_domain, address)
+    store = Store(settings.store_url)
+    _first_entry(store, house)
+    store.close()
+    facts = {"trust_domain": trust_domain, "address": address}
+    write_private(folder / "coordinator.json", json.dumps(facts).encode())
+    return house
+
+
+def open_house(settings: Settings) -> House:
+    """Refuses where `init` has not been run."""
+    path = settings.state_dir / "coordinator.json"
+    if not path.exists():
+        raise Refusal(
+            Kind.NOT_READY,
+            "NOT_FOUNDED",
+            f"there is no coordinator in {settings.state_dir}: run `housecall-coordinator init`",
+        )
+    facts = json.loads(path.read_bytes())
+    return _open(settings.state_dir, facts["trust_domain"], facts["address"])
+
+
+def operator_token(
+    settings: Settings, house: House, operator: str, life: timedelta = timedelta(hours=24)
+) -> str:
+    """A join token for an operator, signed by the coordinator itself: for whoever has the machine.
+    Run it while the coordinator is stopped or on the same SQLite file."""
+    key = new_tls_key()
+    token_id = public_key_digest(key.public_key()).removeprefix("sha256:")[:16]
+    name = spiffe_id(house.trust_domain, "person", operator)
+    expires_at = datetime.now(UTC) + life
+    said = pb.JoinTokenIssued(
+        token_id=token_id, name=name, role=pb.ROLE_OPERATOR, expires_at=expires_at
+    )
+    payload = statement.build(said, {f"join key {token_id}": public_key_digest(key.public_key())})
+    caller = Caller(house.name, CallerRole.OPERATOR, "", expires_at)
+    store = Store(settings.store_url)
+    with Notary(store, house.ledger) as notary:
+        notary.append(statement.sign(payload, house.signing_key), caller)
+    store.close()
+    join_name = spiffe_id(house.trust_domain, "join", token_id)
+    leaf = house.authority.certify(make_csr(key, join_name), join_name, expires_at)
+    token = authority_pb2.JoinToken(
+        address=house.address,
+        name=name,
+        role=pb.ROLE_OPERATOR,
+        root_certificate=house.authority.root_der,
+        certificate_chain=[
+            leaf.public_bytes(serialization.Encoding.DER),
+            house.authority.issuing_der,
+        ],
+        private_key=key.private_bytes(
+            serialization.Encoding.DER,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        ),
+        expires_at=expires_at,
+    )
+    return write_token(token)
+
+
+def _open(folder: Path, trust_domain: str, address: str) -> House:
+    ledger_key, signing_key = (
+        serialization.load_pem_private_key((folder / name).read_bytes(), password=None)
+        for name in ("ledger.key", "signing.key")
+    )
+    assert isinstance(ledger_key, Ed25519PrivateKey)
+    assert isinstance(signing_key, Ed25519PrivateKey)
+    ledger = Ledger(f"{trust_domain}/ledger", ledger_key)
+    authority = CertificateAuthority(folder / "ca")
+    return House(trust_domain, address, authority, ledger, signing_key)
+
+
+def _first_entry(store: Store, house: House) -> None:
+    said = pb.ParticipantEnrolled(
+        name=house.name,
+        role=pb.ROLE_OPERATOR,
+        signing_key=house.signing_key.public_key().public_bytes_raw(),
+    )
+    subject = statement.digest(said.signing_key)
+    envelope = statement.sign(statement.build(said, {house.name: subject}), house.signing_key)
+    reader = store.writer()
+    if reader.tree_size():
+        raise Refusal(
+            Kind.CONFLICT,
+            "LEDGER_NOT_EMPTY",
+            "the store holds a ledger already: point database_url at an empty one",
+        )
+    batch = Batch(reader)
+    batch.append(
+        envelope,
+        statement.unverified(envelope),
+        signer=house.name,
+        thing_id=house.name,
+        accepted_at=datetime.now(UTC),
+    )
+    batch.flush()
+    reader.add(
+        Participant(
+            name=house.name,
+            role=pb.ROLE_OPERATOR,
+            signing_key=said.signing_key,
+            tls_key_digest="",
+            enrolled_index=0,
+        )
+    )
+    reader.commit()
+    reader.session.close()

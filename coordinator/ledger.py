@@ -1,0 +1,126 @@
+"""The ledger over the store: appending in the writer's transaction, proofs from any session.
+
+Entries and tree nodes of a batch are held in memory until `flush` writes them in one go, inside
+the transaction of the rows that follow from them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from coordinator.models import LedgerEntry, LedgerNode
+from coordinator.store import Reader
+from housecall import merkle
+from housecall.note import sign_checkpoint, verifier_key
+from housecall.statement import Statement, unverified
+from housecall.v1 import ledger_pb2
+
+NodeGetter = Callable[[int, int], bytes]
+
+
+class Ledger:
+    """One log, named by `origin`; its checkpoints are signed with `key`."""
+
+    def __init__(self, origin: str, key: Ed25519PrivateKey) -> None:
+        self.origin = origin
+        self._key = key
+        self.verifier_key = verifier_key(origin, key.public_key().public_bytes_raw())
+
+    def checkpoint(self, size: int, get: NodeGetter) -> str:
+        """A signed checkpoint of the first `size` entries."""
+        return sign_checkpoint(self.origin, size, merkle.root(size, get), self.origin, self._key)
+
+    def receipt(self, index: int, size: int, get: NodeGetter, checkpoint: str) -> Any:
+        return ledger_pb2.Receipt(
+            ledger_index=index,
+            inclusion_proof=merkle.inclusion_proof(index, size, get),
+            checkpoint=checkpoint,
+        )
+
+    def bundle(self, reader: Reader, entry: LedgerEntry, size: int) -> ledger_pb2.Bundle:
+        """`entry` and its signer's enrolment, proven against the tree of `size` entries."""
+        enrolment = reader.entry(reader.participant(entry.signer).enrolled_index)
+        statement, introduced = (
+            ledger_pb2.Bundle.Entry(
+                envelope=item.envelope,
+                ledger_index=item.ledger_index,
+                inclusion_proof=merkle.inclusion_proof(item.ledger_index, size, reader.node),
+            )
+            for item in (entry, enrolment)
+        )
+        return ledger_pb2.Bundle(
+            statement=statement,
+            enrolment=introduced,
+            checkpoint=self.checkpoint(size, reader.node),
+        )
+
+
+class Batch:
+    """Entries appended but not yet written: the tree grows in memory, `flush` writes."""
+
+    def __init__(self, reader: Reader) -> None:
+        self.size = reader.tree_size()
+        self._reader = reader
+        self._nodes: dict[tuple[int, int], bytes] = {}
+        self._new_nodes: list[dict[str, Any]] = []
+        self._entries: dict[str, dict[str, Any]] = {}
+
+    def node(self, level: int, number: int) -> bytes:
+        """A node, from this batch's memory or the store; remembers what it fetched."""
+        key = (level, number)
+        if key not in self._nodes:
+            self._nodes[key] = self._reader.node(level, number)
+        return self._nodes[key]
+
+    def find(self, envelope_digest: str) -> tuple[int, str] | None:
+        """(index, id) of an envelope that is in the ledger or in this batch."""
+        if pending := self._entries.get(envelope_digest):
+            return int(pending["ledger_index"]), str(pending["thing_id"])
+        found = self._reader.entry_by_digest(envelope_digest)
+        return (found.ledger_index, found.thing_id) if found else None
+
+    def append(
+        self,
+        envelope: bytes,
+        statement: Statement,
+        *,
+        signer: str,
+        thing_id: str,
+        accepted_at: datetime,
+    ) -> int:
+        index = self.size
+        for level, number, value in merkle.new_nodes(index, merkle.leaf_hash(envelope), self.node):
+            self._nodes[level, number] = value
+            self._new_nodes.append({"level": level, "number": number, "hash": value})
+        self._entries[statement.envelope_digest] = {
+            "ledger_index": index,
+            "envelope_digest": statement.envelope_digest,
+            "kind": statement.kind,
+            "signer": signer,
+            "thing_id": thing_id,
+            "accepted_at": accepted_at,
+            "envelope": envelope,
+        }
+        self.size += 1
+        return index
+
+    def flush(self) -> None:
+        self._reader.insert(LedgerEntry, list(self._entries.values()))
+        self._reader.insert(LedgerNode, self._new_nodes)
+        self._entries, self._new_nodes = {}, []
+
+    def forget_old_nodes(self, keep: int = 4096) -> None:
+        """Bound the memory of remembered nodes."""
+        if len(self._nodes) > keep:
+            self._nodes.clear()
+
+
+def predicate_of(entry: LedgerEntry) -> Any:
+    """The predicate of a stored entry (checked when it was accepted)."""
+    return unverified(entry.envelope).predicate
+
+

@@ -1,0 +1,120 @@
+"""When are a benchmark's registration and its policy's changes acceptable."""
+
+from __future__ import annotations
+
+import json
+
+from jsonschema import Draft202012Validator, SchemaError
+
+from coordinator.caller import CallerRole
+from coordinator.models import Benchmark, CommitteeMember, Dataset
+from coordinator.rules.fact import (
+    Effect,
+    Fact,
+    conflict,
+    invalid,
+    not_entitled,
+    require_role,
+    require_text,
+)
+from coordinator.rules.models import check_pin
+from coordinator.store import Reader
+from housecall.identity import split_id
+from housecall.v1 import statements_pb2 as pb
+
+
+def registered(reader: Reader, said: pb.BenchmarkRegistered, fact: Fact) -> Effect:
+    require_role(fact, CallerRole.PERSON, CallerRole.OPERATOR)
+    require_text(said, ["name"])
+    if existing := reader.benchmark_named(said.name):
+        raise conflict("BENCHMARK_EXISTS", f"benchmark {existing.id} is called {said.name} already")
+    _check_containers(reader, said)
+    _check_schema("statistics_schema", said.statistics_schema)
+    _check_schema("metrics_schema", said.metrics_schema)
+    committee = _check_committee(reader, said, fact)
+    _check_policy(reader, said.policy)
+    number = reader.next_id(Benchmark)
+    reader.add(
+        Benchmark(
+            id=number,
+            ledger_index=fact.index,
+            owner=fact.caller.name,
+            name=said.name,
+            preparation_digest=said.preparation.digest,
+            reference_model_id=said.reference_model.id,
+            evaluator_digest=said.evaluator.digest,
+            votes_needed=said.votes_needed,
+            allow_partial_results=said.allow_partial_results,
+            policy=said.policy.SerializeToString(),
+        ),
+        *(CommitteeMember(benchmark_id=number, name=name) for name in sorted(committee)),
+    )
+    return Effect(str(number), benchmark_id=number)
+
+
+def policy_changed(reader: Reader, said: pb.BenchmarkPolicyChanged, fact: Fact) -> Effect:
+    benchmark = reader.benchmark(said.benchmark_id)
+    if fact.caller.name not in reader.committee(benchmark.id):
+        raise not_entitled(fact, f"expected a committee member of benchmark {benchmark.id}")
+    _check_policy(reader, said.policy)
+    benchmark.policy = said.policy.SerializeToString()
+    reader.add(benchmark)
+    return Effect(str(benchmark.id), benchmark_id=benchmark.id)
+
+
+def _check_containers(reader: Reader, said: pb.BenchmarkRegistered) -> None:
+    for pin, role, what in (
+        (said.preparation, pb.CONTAINER_ROLE_PREPARATION, "preparation"),
+        (said.evaluator, pb.CONTAINER_ROLE_EVALUATOR, "evaluator"),
+    ):
+        container = reader.container(pin.id)
+        if container.role != role:
+            raise invalid(
+                "CONTAINER_ROLE",
+                f"container {container.id} ({container.name}): expected one with role {what}",
+            )
+        check_pin(pin, container.id, container.digest, what)
+    model = reader.model(said.reference_model.id)
+    check_pin(said.reference_model, model.id, model.digest, "reference model")
+
+
+def _check_schema(field: str, text: str) -> None:
+    if not text:
+        return
+    try:
+        Draft202012Validator.check_schema(json.loads(text))
+    except (ValueError, SchemaError) as error:
+        raise invalid(
+            "SCHEMA_INVALID",
+            f"{field}: expected a JSON Schema 2020-12, got one with a mistake: "
+            f"{str(error).splitlines()[0]}",
+        ) from error
+
+
+def _check_committee(reader: Reader, said: pb.BenchmarkRegistered, fact: Fact) -> set[str]:
+    committee = set(said.committee)
+    if fact.caller.name not in committee:
+        raise invalid(
+            "COMMITTEE_INVALID", f"expected {fact.caller.name}, who registers it, in the committee"
+        )
+    for name in committee:
+        if split_id(name)[1] != "person":
+            raise invalid("COMMITTEE_INVALID", f"{name}: expected a person")
+        reader.participant(name)
+    if not 1 <= said.votes_needed <= len(committee):
+        raise invalid(
+            "COMMITTEE_INVALID",
+            f"votes_needed: expected 1 to {len(committee)} (the committee), got "
+            f"{said.votes_needed}",
+        )
+    return committee
+
+
+def _check_policy(reader: Reader, policy: pb.BenchmarkPolicy) -> None:
+    for field in ("datasets", "models"):
+        if getattr(policy, field).mode == pb.APPROVAL_MODE_UNSPECIFIED:
+            raise invalid(
+                "POLICY_INVALID", f"policy.{field}: expected never, always or allowlist"
+            )
+    if policy.reference_dataset_id:
+        reader.get(Dataset, policy.reference_dataset_id, "dataset")

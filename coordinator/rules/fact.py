@@ -1,0 +1,94 @@
+"""What a rule is given and what it answers.
+
+A rule reads, then either raises `Refusal` or adds the rows that follow from the statement and
+returns its `Effect`. It checks everything before it adds anything, so that a refusal in the middle
+of a batch leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from coordinator.caller import Caller, CallerRole
+from coordinator.store import Reader
+from housecall.errors import Kind, Refusal
+from housecall.statement import Statement
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A verified statement of `caller`, about to become entry `index`."""
+
+    statement: Statement
+    caller: Caller
+    index: int
+    at: datetime
+
+
+@dataclass(frozen=True)
+class Effect:
+    """The id of what was made or changed, and who has to hear of it."""
+
+    id: str
+    concerns: frozenset[str] = frozenset()
+    ordered: tuple[int, ...] = ()
+    cancelled: tuple[int, ...] = ()
+    revoked: str = ""
+    benchmark_id: int = 0
+
+
+Rule = Callable[[Reader, Any, Fact], Effect]
+
+
+def require_role(fact: Fact, *roles: CallerRole) -> None:
+    if fact.caller.role not in roles:
+        wanted = " or ".join(role.value for role in roles)
+        raise not_entitled(fact, f"expected a {wanted}, got a {fact.caller.role.value}")
+
+
+def not_entitled(fact: Fact, why: str) -> Refusal:
+    return Refusal(
+        Kind.NOT_ALLOWED,
+        "NOT_ENTITLED",
+        f"{fact.caller.name} is not entitled to state {fact.statement.kind}: {why}",
+    )
+
+
+def invalid(code: str, message: str) -> Refusal:
+    return Refusal(Kind.INVALID, code, message)
+
+
+def conflict(code: str, message: str) -> Refusal:
+    return Refusal(Kind.CONFLICT, code, message)
+
+
+def not_ready(code: str, message: str) -> Refusal:
+    return Refusal(Kind.NOT_READY, code, message)
+
+
+def require_text(predicate: Any, fields: Iterable[str]) -> None:
+    """Named fields must not be blank."""
+    for field in fields:
+        if not getattr(predicate, field).strip():
+            raise invalid(
+                "FIELD_MISSING", f"{predicate.DESCRIPTOR.name}.{field}: expected a text, got none"
+            )
+
+
+def require_digest(predicate: Any, *fields: str) -> None:
+    for field in fields:
+        value = getattr(predicate, field)
+        if not is_digest(value):
+            raise invalid(
+                "DIGEST_INVALID",
+                f"{predicate.DESCRIPTOR.name}.{field}: expected sha256:<64 hex digits>, got "
+                f"{value[:80]!r}",
+            )
+
+
+def is_digest(value: str) -> bool:
+    text = value.removeprefix("sha256:")
+    return len(value) == 71 and len(text) == 64 and not text.strip("0123456789abcdef")

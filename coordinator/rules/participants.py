@@ -1,0 +1,123 @@
+"""When are statements about people, sites and their join tokens acceptable."""
+
+from __future__ import annotations
+
+from datetime import UTC, timedelta
+
+from coordinator.caller import CallerRole
+from coordinator.models import JoinToken, Participant
+from coordinator.rules.fact import Effect, Fact, conflict, invalid, not_entitled, require_role
+from coordinator.store import Reader
+from housecall.errors import Kind, Refusal
+from housecall.identity import spiffe_id, split_id
+from housecall.v1 import statements_pb2 as pb
+
+LONGEST_TOKEN = timedelta(days=30)
+
+
+def token_issued(reader: Reader, said: pb.JoinTokenIssued, fact: Fact) -> Effect:
+    """Operators issue tokens for names that nobody holds."""
+    require_role(fact, CallerRole.OPERATOR)
+    _check_name(said.name, said.role, fact.caller.name)
+    expires_at = said.expires_at.ToDatetime(UTC)
+    if not fact.at < expires_at <= fact.at + LONGEST_TOKEN:
+        raise invalid(
+            "TOKEN_EXPIRY",
+            f"join token expires at {expires_at.isoformat()}: expected between now and "
+            f"{LONGEST_TOKEN.days} days from now; is this machine's clock right?",
+        )
+    _check_free(reader, said.name)
+    if reader.find(JoinToken, said.token_id):
+        raise conflict("TOKEN_EXISTS", f"join token {said.token_id} was issued before")
+    reader.add(
+        JoinToken(
+            token_id=said.token_id,
+            name=said.name,
+            role=said.role,
+            expires_at=expires_at,
+            issued_index=fact.index,
+        )
+    )
+    return Effect(said.token_id)
+
+
+def token_revoked(reader: Reader, said: pb.JoinTokenRevoked, fact: Fact) -> Effect:
+    require_role(fact, CallerRole.OPERATOR)
+    token = reader.get(JoinToken, said.token_id, "join token")
+    if token.used_index is not None:
+        raise conflict(
+            "TOKEN_USED",
+            f"join token {said.token_id} was used by {token.name}: revoke the participant instead "
+            f"(`housecall admin revoke {token.name}`)",
+        )
+    token.revoked_index = fact.index
+    reader.add(token)
+    return Effect(token.token_id)
+
+
+def enrolled(reader: Reader, said: pb.ParticipantEnrolled, fact: Fact) -> Effect:
+    """A joiner introduces the key that signs this very statement, once, as its token says."""
+    require_role(fact, CallerRole.JOINER)
+    token = reader.get(JoinToken, said.token_id, "join token")
+    _check_open(token, fact)
+    if fact.caller.name.rpartition("/")[2] != said.token_id:
+        raise not_entitled(fact, f"its certificate is of another token than {said.token_id}")
+    if (said.name, said.role) != (token.name, token.role):
+        raise not_entitled(fact, f"the token is for {token.name}, not for {said.name}")
+    _check_free(reader, said.name)
+    token.used_index = fact.index
+    reader.add(
+        token,
+        Participant(
+            name=said.name,
+            role=said.role,
+            signing_key=said.signing_key,
+            tls_key_digest=said.tls_key_digest,
+            enrolled_index=fact.index,
+        ),
+    )
+    return Effect(said.name)
+
+
+def revoked(reader: Reader, said: pb.ParticipantRevoked, fact: Fact) -> Effect:
+    """Operators revoke; everybody may revoke themselves."""
+    if fact.caller.name != said.name:
+        require_role(fact, CallerRole.OPERATOR)
+    participant = reader.participant(said.name)
+    if split_id(said.name)[1] == "coordinator" or participant.revoked_index is not None:
+        raise conflict("ALREADY_REVOKED", f"{said.name} is revoked or cannot be")
+    participant.revoked_index = fact.index
+    reader.add(participant)
+    return Effect(said.name, revoked=said.name)
+
+
+def _check_name(name: str, role: int, issuer: str) -> None:
+    trust_domain, kind, short = split_id(name)
+    expected = "site" if role == pb.ROLE_SITE else "person"
+    if trust_domain != split_id(issuer)[0] or kind != expected or not short:
+        raise invalid(
+            "NAME_INVALID",
+            f"{name}: expected {spiffe_id(split_id(issuer)[0], expected, 'name')} for this role",
+        )
+
+
+def _check_free(reader: Reader, name: str) -> None:
+    if reader.find(Participant, name):
+        raise conflict("NAME_TAKEN", f"{name} is enrolled already: choose another name")
+
+
+def _check_open(token: JoinToken, fact: Fact) -> None:
+    problem = None
+    if token.revoked_index is not None:
+        problem = ("TOKEN_REVOKED", "was revoked")
+    elif token.used_index is not None:
+        problem = ("TOKEN_USED", "was used")
+    elif token.expires_at <= fact.at:
+        problem = ("TOKEN_EXPIRED", f"expired at {token.expires_at.isoformat()}")
+    if problem:
+        raise Refusal(
+            Kind.NOT_ALLOWED,
+            problem[0],
+            f"join token {token.token_id} for {token.name} {problem[1]}: ask the operator for a "
+            "new one",
+        )

@@ -1,0 +1,298 @@
+"""The Registry service: typed reads, each scoped to what the caller may see."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any, TypeVar
+
+import grpc
+from sqlmodel import SQLModel, col
+
+from coordinator import views
+from coordinator.board import snapshot
+from coordinator.caller import CallerRole, current_caller
+from coordinator.fleet import Fleet
+from coordinator.models import (
+    Association,
+    Benchmark,
+    Container,
+    Dataset,
+    Execution,
+    Model,
+    Participant,
+    Result,
+)
+from coordinator.store import Reader, Store
+from coordinator.visibility import Eyes
+from housecall.errors import Kind, Refusal
+from housecall.v1 import registry_pb2 as pb
+from housecall.v1 import registry_pb2_grpc, statements_pb2
+
+Row = TypeVar("Row", bound=SQLModel)
+Context = grpc.ServicerContext
+
+LARGEST_PAGE = 1000
+BOARD_SECONDS = 0.2  # boards are redrawn at most this often
+
+
+def _page(
+    reader: Reader,
+    table: type[Row],
+    request: Any,
+    visible: Callable[[Row], bool],
+    where: dict[str, Any],
+) -> tuple[list[Row], str]:
+    """Up to a page of visible rows in ledger order, and the token of the next page."""
+    size = min(request.page_size or 100, LARGEST_PAGE)
+    key = "id" if table is not Dataset else "ledger_index"
+    order = col(getattr(table, key))
+    after = _read_page_token(request.page_token)
+    rows: list[Row] = []
+    wanted = {name: value for name, value in where.items() if value}
+    while batch := reader.page(table, order, after, size, **wanted):
+        for row in batch:
+            after = getattr(row, key)
+            if visible(row):
+                rows.append(row)
+                if len(rows) == size:
+                    return rows, str(after)
+    return rows, ""
+
+
+def _read_page_token(token: str) -> int | None:
+    if token and not token.isdecimal():
+        raise Refusal(
+            Kind.INVALID, "PAGE_TOKEN_INVALID", f"page_token: expected one given out, got {token!r}"
+        )
+    return int(token) if token else None
+
+
+def _everyone(_row: SQLModel) -> bool:
+    return True
+
+
+class RegistryServicer(registry_pb2_grpc.RegistryServicer):
+    def __init__(self, store: Store, fleet: Fleet) -> None:
+        self._store = store
+        self._fleet = fleet
+
+    def GetCaller(self, request: pb.GetCallerRequest, context: Context) -> pb.GetCallerResponse:
+        caller = current_caller()
+        with self._store.read() as reader:
+            role = reader.participant(caller.name).role
+        return pb.GetCallerResponse(
+            name=caller.name,
+            role=statements_pb2.Role.ValueType(role),
+            certificate_expires_at=caller.certificate_expires_at,
+        )
+
+    def ListContainers(
+        self, request: pb.ListContainersRequest, context: Context
+    ) -> pb.ListContainersResponse:
+        with self._store.read() as reader:
+            where = {"owner": request.owner}
+            rows, token = _page(reader, Container, request, _everyone, where)
+            return pb.ListContainersResponse(
+                containers=[views.container(reader, row) for row in rows], next_page_token=token
+            )
+
+    def GetContainer(
+        self, request: pb.GetContainerRequest, context: Context
+    ) -> pb.GetContainerResponse:
+        with self._store.read() as reader:
+            found = views.container(reader, reader.container(request.id))
+            return pb.GetContainerResponse(container=found)
+
+    def ListBenchmarks(
+        self, request: pb.ListBenchmarksRequest, context: Context
+    ) -> pb.ListBenchmarksResponse:
+        with self._store.read() as reader:
+            where = {"owner": request.owner}
+            rows, token = _page(reader, Benchmark, request, _everyone, where)
+            return pb.ListBenchmarksResponse(
+                benchmarks=[views.benchmark(reader, row) for row in rows], next_page_token=token
+            )
+
+    def GetBenchmark(
+        self, request: pb.GetBenchmarkRequest, context: Context
+    ) -> pb.GetBenchmarkResponse:
+        with self._store.read() as reader:
+            row = reader.benchmark(request.id)
+            return pb.GetBenchmarkResponse(
+                benchmark=views.benchmark(reader, row),
+                models=[views.model(reader, model) for model in reader.approved_models(row)],
+            )
+
+    def ListModels(self, request: pb.ListModelsRequest, context: Context) -> pb.ListModelsResponse:
+        with self._store.read() as reader:
+            rows, token = _page(reader, Model, request, _everyone, {"owner": request.owner})
+            return pb.ListModelsResponse(
+                models=[views.model(reader, row) for row in rows], next_page_token=token
+            )
+
+    def GetModel(self, request: pb.GetModelRequest, context: Context) -> pb.GetModelResponse:
+        with self._store.read() as reader:
+            return pb.GetModelResponse(model=views.model(reader, reader.model(request.id)))
+
+    def ListDatasets(
+        self, request: pb.ListDatasetsRequest, context: Context
+    ) -> pb.ListDatasetsResponse:
+        with self._store.read() as reader:
+            eyes = Eyes(reader, current_caller())
+            where: dict[str, Any] = {"site": request.owner}
+            if request.benchmark_id:
+                where["preparation_digest"] = reader.benchmark(
+                    request.benchmark_id
+                ).preparation_digest
+            rows, token = _page(reader, Dataset, request, eyes.dataset, where)
+            return pb.ListDatasetsResponse(
+                datasets=[views.dataset(reader, row) for row in rows], next_page_token=token
+            )
+
+    def GetDataset(self, request: pb.GetDatasetRequest, context: Context) -> pb.GetDatasetResponse:
+        with self._store.read() as reader:
+            row = reader.find(Dataset, request.id)
+            return pb.GetDatasetResponse(
+                dataset=views.dataset(
+                    reader, _seen(row, Eyes(reader, current_caller()).dataset, "dataset", request.id)
+                )
+            )
+
+    def ListAssociations(
+        self, request: pb.ListAssociationsRequest, context: Context
+    ) -> pb.ListAssociationsResponse:
+        with self._store.read() as reader:
+            where = {
+                "benchmark_id": request.benchmark_id,
+                "dataset_id": request.dataset_id,
+                "model_id": request.model_id,
+                "state": request.state,
+            }
+            eyes = Eyes(reader, current_caller())
+            rows, token = _page(reader, Association, request, eyes.association, where)
+            return pb.ListAssociationsResponse(
+                associations=[views.association(reader, row) for row in rows],
+                next_page_token=token,
+            )
+
+    def GetAssociation(
+        self, request: pb.GetAssociationRequest, context: Context
+    ) -> pb.GetAssociationResponse:
+        with self._store.read() as reader:
+            row = reader.find(Association, request.id)
+            eyes = Eyes(reader, current_caller())
+            seen = _seen(row, eyes.association, "association", request.id)
+            return pb.GetAssociationResponse(association=views.association(reader, seen))
+
+    def ListResults(
+        self, request: pb.ListResultsRequest, context: Context
+    ) -> pb.ListResultsResponse:
+        with self._store.read() as reader:
+            eyes = Eyes(reader, current_caller())
+            where = {
+                "benchmark_id": request.benchmark_id,
+                "dataset_id": request.dataset_id,
+                "model_id": request.model_id,
+                "purpose": request.purpose,
+            }
+
+            def visible(row: Result) -> bool:
+                stands = request.include_superseded or not row.superseded_by
+                return stands and eyes.result(row)
+
+            rows, token = _page(reader, Result, request, visible, where)
+            return pb.ListResultsResponse(
+                results=[views.result(reader, row) for row in rows], next_page_token=token
+            )
+
+    def GetResult(self, request: pb.GetResultRequest, context: Context) -> pb.GetResultResponse:
+        with self._store.read() as reader:
+            match request.WhichOneof("result"):
+                case "name":
+                    row = reader.result_by_name(request.name)
+                case "envelope_digest":
+                    row = reader.result_by_digest(request.envelope_digest)
+                case _:
+                    row = reader.find(Result, request.id)
+            asked = request.name or request.envelope_digest or request.id
+            seen = _seen(row, Eyes(reader, current_caller()).result, "result", asked)
+            return pb.GetResultResponse(result=views.result(reader, seen))
+
+    def ListExecutions(
+        self, request: pb.ListExecutionsRequest, context: Context
+    ) -> pb.ListExecutionsResponse:
+        with self._store.read() as reader:
+            eyes = Eyes(reader, current_caller())
+            where = {"benchmark_id": request.benchmark_id, "dataset_id": request.dataset_id}
+
+            def visible(row: Execution) -> bool:
+                if not eyes.execution(row):
+                    return False
+                seen = views.execution(reader, row, self._fleet)
+                return request.state in (statements_pb2.EXECUTION_STATE_UNSPECIFIED, seen.state)
+
+            rows, token = _page(reader, Execution, request, visible, where)
+            return pb.ListExecutionsResponse(
+                executions=[views.execution(reader, row, self._fleet) for row in rows],
+                next_page_token=token,
+            )
+
+    def GetExecution(
+        self, request: pb.GetExecutionRequest, context: Context
+    ) -> pb.GetExecutionResponse:
+        with self._store.read() as reader:
+            row = reader.find(Execution, request.id)
+            eyes = Eyes(reader, current_caller())
+            seen = _seen(row, eyes.execution, "execution", request.id)
+            return pb.GetExecutionResponse(execution=views.execution(reader, seen, self._fleet))
+
+    def ListSites(self, request: pb.ListSitesRequest, context: Context) -> pb.ListSitesResponse:
+        with self._store.read() as reader:
+            eyes = Eyes(reader, current_caller())
+            order = col(Participant.enrolled_index)
+            rows = reader.page(
+                Participant, order, None, LARGEST_PAGE, role=statements_pb2.ROLE_SITE
+            )
+            return pb.ListSitesResponse(
+                sites=[views.site(row, self._fleet) for row in rows if eyes.site(row.name)]
+            )
+
+    async def WatchBenchmark(  # type: ignore[override]
+        self, request: pb.WatchBenchmarkRequest, context: Any
+    ) -> AsyncIterator[pb.WatchBenchmarkResponse]:
+        caller = current_caller()
+        seen = 0
+        shown: pb.WatchBenchmarkResponse | None = None
+
+        def look() -> pb.WatchBenchmarkResponse:
+            with self._store.read() as reader:
+                benchmark = reader.benchmark(request.benchmark_id)
+                eyes = Eyes(reader, caller)
+                operator = caller.role is CallerRole.OPERATOR
+                if benchmark.id not in eyes.committees and not operator:
+                    raise Refusal(
+                        Kind.NOT_ALLOWED,
+                        "NOT_COMMITTEE",
+                        f"watching benchmark {benchmark.id} is for its committee",
+                    )
+                return snapshot(reader, benchmark, self._fleet)
+
+        while True:
+            board = await asyncio.to_thread(look)
+            if board != shown:
+                shown = board
+                yield board
+            await asyncio.sleep(BOARD_SECONDS)
+            seen = await self._fleet.next_version(seen)
+
+
+def _seen(row: Row | None, visible: Callable[[Row], bool], what: str, asked: object) -> Row:
+    """The row, or the same refusal whether it is missing or hidden."""
+    if row is None or not visible(row):
+        raise Refusal(
+            Kind.NOT_FOUND,
+            f"{what.upper()}_NOT_FOUND",
+            f"there is no {what} {asked}, or it is not yours to see",
+        )
+    return row

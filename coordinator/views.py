@@ -1,0 +1,164 @@
+"""Rows and entries as the messages that people read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from coordinator.fleet import Fleet
+from coordinator.ledger import predicate_of
+from coordinator.models import (
+    Association,
+    Benchmark,
+    Container,
+    Dataset,
+    Execution,
+    JoinToken,
+    LedgerEntry,
+    Model,
+    Participant,
+    Result,
+)
+from coordinator.store import Reader
+from housecall.v1 import authority_pb2 as auth
+from housecall.v1 import registry_pb2 as reg
+from housecall.v1 import statements_pb2 as pb
+
+
+def origin(entry: LedgerEntry) -> reg.Origin:
+    return reg.Origin(
+        ledger_index=entry.ledger_index,
+        envelope_digest=entry.envelope_digest,
+        owner=entry.signer,
+        accepted_at=entry.accepted_at,
+    )
+
+
+def container(reader: Reader, row: Container) -> reg.Container:
+    entry = reader.entry(row.ledger_index)
+    return reg.Container(id=row.id, origin=origin(entry), statement=predicate_of(entry))
+
+
+def benchmark(reader: Reader, row: Benchmark) -> reg.Benchmark:
+    entry = reader.entry(row.ledger_index)
+    said: pb.BenchmarkRegistered = predicate_of(entry)
+    reference = reader.model(row.reference_model_id)
+    return reg.Benchmark(
+        id=row.id,
+        origin=origin(entry),
+        statement=said,
+        policy=pb.BenchmarkPolicy.FromString(row.policy),
+        pins=reg.Benchmark.ContainerPins(
+            preparation=said.preparation,
+            reference_model_container=pb.Pin(id=reference.container_id, digest=reference.digest),
+            evaluator=said.evaluator,
+        ),
+    )
+
+
+def model(reader: Reader, row: Model) -> reg.Model:
+    entry = reader.entry(row.ledger_index)
+    return reg.Model(id=row.id, origin=origin(entry), statement=predicate_of(entry))
+
+
+def dataset(reader: Reader, row: Dataset) -> reg.Dataset:
+    entry = reader.entry(row.ledger_index)
+    message = reg.Dataset(
+        id=row.id,
+        origin=origin(entry),
+        state=reg.DatasetState.ValueType(row.state),
+        statement=predicate_of(entry),
+        prepared_fingerprint=row.prepared_fingerprint or "",
+    )
+    if row.operational_index is not None:
+        said: pb.DatasetOperational = predicate_of(reader.entry(row.operational_index))
+        message.statistics.CopyFrom(said.statistics)
+    return message
+
+
+def association(reader: Reader, row: Association) -> reg.Association:
+    events = reader.events(row.id)
+    test = reader.result_by_digest(row.test_digest) if row.test_digest else None
+    message = reg.Association(
+        id=row.id,
+        origin=origin(reader.entry(row.ledger_index)),
+        benchmark_id=row.benchmark_id,
+        dataset_id=row.dataset_id,
+        model_id=row.model_id,
+        state=reg.AssociationState.ValueType(row.state),
+        test_digest=row.test_digest,
+        approvals=len({e.actor for e in events if e.what == "approve"}),
+        votes_needed=reader.benchmark(row.benchmark_id).votes_needed,
+        history=[
+            reg.Association.Event(
+                ledger_index=event.ledger_index,
+                at=event.at,
+                actor=event.actor,
+                what=event.what,
+                reason=event.reason,
+            )
+            for event in events
+        ],
+    )
+    if test:
+        said: pb.ResultSubmitted = predicate_of(reader.entry(test.ledger_index))
+        message.test_metrics.CopyFrom(said.metrics)
+    return message
+
+
+def result(reader: Reader, row: Result) -> reg.Result:
+    entry = reader.entry(row.ledger_index)
+    return reg.Result(
+        id=row.id,
+        name=row.name,
+        origin=origin(entry),
+        superseded_by=row.superseded_by,
+        statement=predicate_of(entry),
+    )
+
+
+def execution(reader: Reader, row: Execution, fleet: Fleet) -> reg.Execution:
+    state, step, updated_at = row.state, "", row.updated_at
+    doing = fleet.progress_of(row.id)
+    if doing and state == pb.EXECUTION_STATE_ORDERED:
+        state, step, updated_at = doing.state, doing.step, doing.at
+    return reg.Execution(
+        id=row.id,
+        origin=origin(reader.entry(row.ledger_index)),
+        benchmark_id=row.benchmark_id,
+        dataset_id=row.dataset_id,
+        model=pb.Pin(id=row.model_id, digest=row.model_digest),
+        purpose=pb.Purpose.ValueType(row.purpose),
+        state=pb.ExecutionState.ValueType(state),
+        step=step,
+        reason=row.reason,
+        updated_at=updated_at,
+    )
+
+
+def site(row: Participant, fleet: Fleet) -> reg.Site:
+    standing = fleet.standing(row.name)
+    times: dict[str, Any] = {
+        field: value
+        for field in ("connected_at", "heard_at")
+        if (value := getattr(standing, field)) is not None
+    }
+    return reg.Site(
+        name=row.name,
+        connected=standing.connected,
+        agent_version=standing.agent_version,
+        gpus=standing.gpus,
+        running=standing.running,
+        waiting=standing.waiting,
+        clock_skew_seconds=standing.clock_skew_seconds,
+        **times,
+    )
+
+
+def token(row: JoinToken, state: auth.TokenState) -> auth.Token:
+    return auth.Token(
+        token_id=row.token_id,
+        name=row.name,
+        role=pb.Role.ValueType(row.role),
+        state=state,
+        expires_at=row.expires_at,
+    )

@@ -1,0 +1,195 @@
+"""A typed client of the coordinator: for the CLI, the agent, notebooks and tests.
+
+`connect` opens the mutual-TLS channel of an identity, `append` signs and sends a statement and
+checks its receipt, `enrol` turns a join token into an identity, `renew` renews a certificate.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import dataclasses
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+import grpc
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from google.protobuf.message import DecodeError, Message
+
+from housecall import statement
+from housecall.errors import Kind, Refusal
+from housecall.identity import (
+    Identity,
+    make_csr,
+    new_tls_key,
+    private_pem,
+    public_key_digest,
+    write_private,
+)
+from housecall.rpc import CHANNEL_OPTIONS, refusals
+from housecall.v1 import authority_pb2, authority_pb2_grpc, ledger_pb2, ledger_pb2_grpc
+from housecall.v1 import statements_pb2 as pb
+from housecall.verify import check_receipt
+
+TOKEN_PREFIX = "hc1."  # noqa: S105 - a format mark, not a secret
+CALL_SECONDS = 30.0
+
+
+def open_channel(address: str, root_pem: bytes, chain_pem: bytes, key_pem: bytes) -> grpc.Channel:
+    """A mutual-TLS channel; the server must be the coordinator certified under `root_pem`."""
+    credentials = grpc.ssl_channel_credentials(root_pem, key_pem, chain_pem)
+    options = [*CHANNEL_OPTIONS, ("grpc.ssl_target_name_override", "coordinator.housecall")]
+    return grpc.secure_channel(address, credentials, options=options)
+
+
+def connect(identity: Identity) -> grpc.Channel:
+    return open_channel(
+        identity.address, identity.root_pem, identity.chain_pem, identity.tls_key_pem
+    )
+
+
+def append(
+    channel: grpc.Channel, identity: Identity, predicate: Message, subjects: Mapping[str, str]
+) -> ledger_pb2.AppendResponse:
+    """Sign a statement, append it, check the receipt. Raises Refusal."""
+    payload = statement.build(predicate, subjects)
+    return append_payload(channel, identity, payload)
+
+
+def append_payload(
+    channel: grpc.Channel, identity: Identity, payload: bytes
+) -> ledger_pb2.AppendResponse:
+    """Sign exactly these bytes, append them, check the receipt. Raises Refusal."""
+    envelope = statement.sign(payload, identity.signing_key)
+    with refusals(f"coordinator {identity.address}"):
+        response = ledger_pb2_grpc.LedgerStub(channel).Append(
+            ledger_pb2.AppendRequest(envelope=envelope), timeout=CALL_SECONDS
+        )
+    check_receipt(envelope, response.receipt, identity.verifier_key)
+    return response
+
+
+def read_token(text: str) -> authority_pb2.JoinToken:
+    """Parse a join token's text. Refuses what is not one, or is past its time."""
+    try:
+        if not text.strip().startswith(TOKEN_PREFIX):
+            raise ValueError(f"expected a text that starts with {TOKEN_PREFIX}")
+        raw = text.strip().removeprefix(TOKEN_PREFIX)
+        token = authority_pb2.JoinToken.FromString(
+            base64.urlsafe_b64decode(raw + "=" * (-len(raw) % 4))
+        )
+        if not (token.address and token.name and token.certificate_chain and token.private_key):
+            raise ValueError("expected a whole token; was it cut when it was copied?")
+    except (ValueError, binascii.Error, DecodeError) as error:
+        raise Refusal(
+            Kind.INVALID, "TOKEN_MALFORMED", f"not a join token: {error}; ask for a new one"
+        ) from error
+    if token.expires_at.ToDatetime(UTC) <= datetime.now(UTC):
+        raise Refusal(
+            Kind.NOT_ALLOWED,
+            "TOKEN_EXPIRED",
+            f"this join token for {token.name} expired at "
+            f"{token.expires_at.ToJsonString()}: ask the operator for a new one",
+        )
+    return token
+
+
+def write_token(token: authority_pb2.JoinToken) -> str:
+    return TOKEN_PREFIX + base64.urlsafe_b64encode(token.SerializeToString()).decode().rstrip("=")
+
+
+def enrol(text: str, folder: Path, role: pb.Role | None = None) -> Identity:
+    """Turn a join token into an identity kept in `folder`.
+
+    Keys are made and kept before the coordinator is asked, so that a lost answer costs nothing:
+    repeating the call with the same token ends in the same identity.
+    """
+    token = read_token(text)
+    if role == pb.ROLE_SITE and token.role != pb.ROLE_SITE:
+        raise _wrong_role(token, "a person: use `housecall enroll`")
+    if role == pb.ROLE_PERSON and token.role == pb.ROLE_SITE:
+        raise _wrong_role(token, "a site: use `housecall-agent enroll`")
+    if (folder / "identity.json").exists():
+        raise Refusal(
+            Kind.CONFLICT, "ALREADY_ENROLLED", f"{folder} holds an identity: choose another folder"
+        )
+    tls_key, signing_key = _pending_keys(folder)
+    root_pem = _pem(token.root_certificate)
+    predicate = pb.ParticipantEnrolled(
+        name=token.name,
+        role=token.role,
+        signing_key=signing_key.public_key().public_bytes_raw(),
+        tls_key_digest=public_key_digest(tls_key.public_key()),
+        token_id=token_id(token.certificate_chain[0]),
+    )
+    payload = statement.build(predicate, {token.name: predicate.tls_key_digest})
+    join_key = serialization.load_der_private_key(token.private_key, password=None)
+    assert isinstance(join_key, ec.EllipticCurvePrivateKey)
+    join_chain = b"".join(_pem(der) for der in token.certificate_chain)
+    channel = open_channel(token.address, root_pem, join_chain, private_pem(join_key))
+    envelope = statement.sign(payload, signing_key)
+    with channel, refusals(f"coordinator {token.address}"):
+        request = authority_pb2.EnrolRequest(
+            envelope=envelope, csr=make_csr(tls_key, token.name)
+        )
+        response = authority_pb2_grpc.AuthorityStub(channel).Enrol(request, timeout=CALL_SECONDS)
+    check_receipt(envelope, response.receipt, response.verifier_key)
+    identity = Identity(
+        name=token.name,
+        address=token.address,
+        verifier_key=response.verifier_key,
+        root_pem=root_pem,
+        chain_pem=response.certificate_chain.encode(),
+        tls_key_pem=private_pem(tls_key),
+        signing_key=signing_key,
+    )
+    identity.save(folder)
+    return identity
+
+
+def renew(identity: Identity, folder: Path) -> Identity:
+    """A new certificate for the same TLS key, saved to `folder`. Raises Refusal."""
+    key = serialization.load_pem_private_key(identity.tls_key_pem, password=None)
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    with connect(identity) as channel, refusals(f"coordinator {identity.address}"):
+        request = authority_pb2.RenewRequest(csr=make_csr(key, identity.name))
+        response = authority_pb2_grpc.AuthorityStub(channel).Renew(request, timeout=CALL_SECONDS)
+    renewed = dataclasses.replace(identity, chain_pem=response.certificate_chain.encode())
+    renewed.save(folder)
+    return renewed
+
+
+def token_id(certificate: bytes) -> str:
+    """A join token's id: the first 16 hex digits of its key's digest. `certificate` is DER."""
+    key = x509.load_der_x509_certificate(certificate).public_key()
+    assert isinstance(key, ec.EllipticCurvePublicKey)
+    return public_key_digest(key).removeprefix("sha256:")[:16]
+
+
+def _pending_keys(folder: Path) -> tuple[ec.EllipticCurvePrivateKey, Ed25519PrivateKey]:
+    """Keys from an enrolment that was cut off, or new ones, on disk either way."""
+    tls_path, signing_path = folder / "tls.key", folder / "signing.key"
+    if tls_path.exists() and signing_path.exists():
+        tls = serialization.load_pem_private_key(tls_path.read_bytes(), password=None)
+        signing = serialization.load_pem_private_key(signing_path.read_bytes(), password=None)
+        if isinstance(tls, ec.EllipticCurvePrivateKey) and isinstance(signing, Ed25519PrivateKey):
+            return tls, signing
+    tls_key, signing_key = new_tls_key(), Ed25519PrivateKey.generate()
+    write_private(tls_path, private_pem(tls_key))
+    write_private(signing_path, private_pem(signing_key))
+    return tls_key, signing_key
+
+
+def _pem(der: bytes) -> bytes:
+    certificate = x509.load_der_x509_certificate(der)
+    return certificate.public_bytes(serialization.Encoding.PEM)
+
+
+def _wrong_role(token: authority_pb2.JoinToken, what: str) -> Refusal:
+    return Refusal(
+        Kind.INVALID, "TOKEN_WRONG_ROLE", f"this join token is for {token.name}, {what}"
+    )

@@ -1,0 +1,174 @@
+"""Who somebody is: names, keys, certificates, and the folder that keeps them.
+
+Names are SPIFFE ids in the certificate's URI SAN. A participant has two keys that never leave its
+identity folder: ECDSA P-256 for TLS and Ed25519 for signing statements. Certificates are short
+lived; renew when less than a third of the life is left. Files are 0600 in a 0700 folder.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from housecall.errors import Kind, Refusal
+from housecall.statement import digest
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+_ID = re.compile(r"spiffe://([a-z0-9.-]+)/(site|person|join|coordinator)(?:/([a-z0-9-]+))?")
+
+
+def spiffe_id(trust_domain: str, kind: str, name: str) -> str:
+    """`spiffe://<trust-domain>/<site|person|join>/<name>`."""
+    if not _NAME.fullmatch(name):
+        raise Refusal(
+            Kind.INVALID,
+            "NAME_INVALID",
+            f"name {name!r}: expected lower-case letters, digits and hyphens, at most 63",
+        )
+    return f"spiffe://{trust_domain}/{kind}/{name}"
+
+
+def split_id(name: str) -> tuple[str, str, str]:
+    """(trust domain, kind, short name) of a SPIFFE id; short name is "" for the coordinator."""
+    match = _ID.fullmatch(name)
+    if not match:
+        raise Refusal(
+            Kind.INVALID,
+            "NAME_INVALID",
+            f"name {name!r}: expected spiffe://<trust-domain>/site|person/<name>",
+        )
+    return match[1], match[2], match[3] or ""
+
+
+def short_name(name: str) -> str:
+    return split_id(name)[2] or split_id(name)[1]
+
+
+def new_tls_key() -> ec.EllipticCurvePrivateKey:
+    return ec.generate_private_key(ec.SECP256R1())
+
+
+def make_csr(key: ec.EllipticCurvePrivateKey, name: str) -> bytes:
+    """PKCS #10 in DER, asking for the SPIFFE id `name`."""
+    builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
+    san = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(name)])
+    request = builder.add_extension(san, critical=True).sign(key, hashes.SHA256())
+    return request.public_bytes(serialization.Encoding.DER)
+
+
+def public_key_digest(key: ec.EllipticCurvePublicKey) -> str:
+    """Digest of a TLS key's SubjectPublicKeyInfo."""
+    return digest(
+        key.public_bytes(
+            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+    )
+
+
+def certificate_name(certificate: x509.Certificate) -> str:
+    """The one SPIFFE id in a certificate's URI SAN."""
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    (uri,) = names.get_values_for_type(x509.UniformResourceIdentifier)
+    return uri
+
+
+def renew_after(certificate: x509.Certificate) -> datetime:
+    """When two thirds of its life are over (UTC)."""
+    life = certificate.not_valid_after_utc - certificate.not_valid_before_utc
+    return certificate.not_valid_before_utc + timedelta(seconds=life.total_seconds() * 2 / 3)
+
+
+def private_pem(key: ec.EllipticCurvePrivateKey | Ed25519PrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """Write a file 0600 so that it is there complete or not at all."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".new")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        os.fchmod(descriptor, 0o600)
+        file.write(data)
+        file.flush()
+        os.fsync(descriptor)
+    temporary.replace(path)
+
+
+@dataclass(frozen=True)
+class Identity:
+    """An enrolled participant as its folder holds it. `address` is the coordinator's host:port,
+    `verifier_key` the ledger's C2SP verifier key pinned at enrolment."""
+
+    name: str
+    address: str
+    verifier_key: str
+    root_pem: bytes
+    chain_pem: bytes
+    tls_key_pem: bytes
+    signing_key: Ed25519PrivateKey
+
+    @property
+    def short_name(self) -> str:
+        return short_name(self.name)
+
+    @property
+    def certificate(self) -> x509.Certificate:
+        return x509.load_pem_x509_certificates(self.chain_pem)[0]
+
+    @property
+    def renewal_due(self) -> bool:
+        return datetime.now(UTC) >= renew_after(self.certificate)
+
+    def save(self, folder: Path) -> None:
+        write_private(folder / "root.pem", self.root_pem)
+        write_private(folder / "tls.key", self.tls_key_pem)
+        write_private(folder / "signing.key", private_pem(self.signing_key))
+        write_private(folder / "chain.pem", self.chain_pem)
+        facts = {"name": self.name, "address": self.address, "verifier_key": self.verifier_key}
+        write_private(folder / "identity.json", json.dumps(facts, indent=1).encode())
+
+    @staticmethod
+    def load(folder: Path) -> Identity:
+        """Refuses with NOT_ENROLLED where the folder holds no identity."""
+        try:
+            facts = json.loads((folder / "identity.json").read_bytes())
+            signing = serialization.load_pem_private_key(
+                (folder / "signing.key").read_bytes(), password=None
+            )
+            if not isinstance(signing, Ed25519PrivateKey):
+                raise ValueError("signing.key is not an Ed25519 key")
+            return Identity(
+                name=facts["name"],
+                address=facts["address"],
+                verifier_key=facts["verifier_key"],
+                root_pem=(folder / "root.pem").read_bytes(),
+                chain_pem=(folder / "chain.pem").read_bytes(),
+                tls_key_pem=(folder / "tls.key").read_bytes(),
+                signing_key=signing,
+            )
+        except FileNotFoundError as error:
+            raise Refusal(
+                Kind.NOT_READY,
+                "NOT_ENROLLED",
+                f"no identity here (expected {error.filename}): ask the operator for a join token, "
+                "then run `housecall enroll --token TOKEN` (a person) or "
+                "`housecall-agent enroll --token TOKEN` (a site)",
+            ) from None
+        except (ValueError, KeyError) as error:
+            raise Refusal(
+                Kind.INVALID, "IDENTITY_DAMAGED", f"the identity in {folder} is damaged: {error}"
+            ) from error

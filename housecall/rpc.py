@@ -1,0 +1,117 @@
+"""Refusals over gRPC, both ways, and the channel options that both ends share.
+
+A refusal travels as `google.rpc.Status` with one `ErrorInfo` (reason = code, domain "housecall",
+metadata kind). Anything else that a server raises is INTERNAL with a reference that is in its log.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import secrets
+from collections.abc import Iterator
+
+import grpc
+
+from housecall.errors import Kind, Refusal
+
+log = logging.getLogger(__name__)
+
+STATUS: dict[Kind, grpc.StatusCode] = {
+    Kind.INVALID: grpc.StatusCode.INVALID_ARGUMENT,
+    Kind.NOT_FOUND: grpc.StatusCode.NOT_FOUND,
+    Kind.NOT_ALLOWED: grpc.StatusCode.PERMISSION_DENIED,
+    Kind.CONFLICT: grpc.StatusCode.ALREADY_EXISTS,
+    Kind.NOT_READY: grpc.StatusCode.FAILED_PRECONDITION,
+    Kind.EXHAUSTED: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    Kind.UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,
+    Kind.UNAUTHENTICATED: grpc.StatusCode.UNAUTHENTICATED,
+    Kind.INTERNAL: grpc.StatusCode.INTERNAL,
+}
+
+MAX_MESSAGE_BYTES = 8 * 1024 * 1024
+CHANNEL_OPTIONS: list[tuple[str, int | str]] = [
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.max_pings_without_data", 0),
+]
+
+
+def refusal_of(error: BaseException) -> Refusal:
+    """The refusal that an exception stands for; unexpected ones are logged under a reference."""
+    if isinstance(error, Refusal):
+        return error
+    reference = secrets.token_hex(4)
+    log.error("internal error %s", reference, exc_info=error)
+    return Refusal(
+        Kind.INTERNAL,
+        "INTERNAL",
+        f"internal error, reference {reference}: the server's log has it under this reference",
+    )
+
+
+def status_of(refusal: Refusal) -> grpc.Status:
+    """A rich gRPC status for `context.abort_with_status`."""
+    from google.protobuf import any_pb2
+    from google.rpc import error_details_pb2, status_pb2
+    from grpc_status import rpc_status
+
+    info = error_details_pb2.ErrorInfo(
+        reason=refusal.code, domain="housecall", metadata={"kind": refusal.kind.value}
+    )
+    detail = any_pb2.Any()
+    detail.Pack(info)
+    status = status_pb2.Status(
+        code=STATUS[refusal.kind].value[0], message=refusal.message, details=[detail]
+    )
+    return rpc_status.to_status(status)
+
+
+def from_rpc_error(error: grpc.RpcError, peer: str) -> Refusal:
+    """The refusal that a server sent, or one that explains the transport's failure."""
+    from google.rpc import error_details_pb2
+    from grpc_status import rpc_status
+
+    try:
+        status = rpc_status.from_call(error)
+    except ValueError:
+        status = None
+    for detail in status.details if status else ():
+        info = error_details_pb2.ErrorInfo()
+        if detail.Unpack(info) and info.domain == "housecall":
+            return Refusal(Kind(info.metadata["kind"]), info.reason, status.message)
+    return _transport_refusal(error.code(), error.details() or "", peer)
+
+
+_TLS_PROBLEMS: tuple[tuple[str, str, str], ...] = (
+    ("not yet valid", "CLOCK_SKEW", "a certificate is not valid yet: check this machine's clock"),
+    ("has expired", "CERTIFICATE_EXPIRED", "a certificate has expired: check the clock; enrol anew"),
+    ("certificate_expired", "CERTIFICATE_EXPIRED", "this side's certificate has expired: enrol anew"),
+    ("ertificate", "WRONG_CA", "it is not certified by the CA pinned at enrolment"),
+    ("andshake", "TLS_FAILED", "the TLS handshake failed"),
+)
+
+
+def _transport_refusal(code: grpc.StatusCode, details: str, peer: str) -> Refusal:
+    if code is grpc.StatusCode.CANCELLED:
+        return Refusal(Kind.UNAVAILABLE, "CANCELLED", f"the call to {peer} was cancelled")
+    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return Refusal(Kind.UNAVAILABLE, "DEADLINE", f"no answer from {peer} in time: try again")
+    for mark, name, text in _TLS_PROBLEMS:
+        if code is grpc.StatusCode.UNAVAILABLE and mark in details:
+            return Refusal(Kind.UNAUTHENTICATED, name, f"{peer}: {text} ({details})")
+    if code is grpc.StatusCode.UNAVAILABLE:
+        return Refusal(
+            Kind.UNAVAILABLE, "UNREACHABLE", f"cannot reach {peer}: is it running? ({details})"
+        )
+    return Refusal(Kind.INTERNAL, "RPC_FAILED", f"{peer} answered {code.name}: {details}")
+
+
+@contextlib.contextmanager
+def refusals(peer: str) -> Iterator[None]:
+    """Calls to `peer` inside raise `Refusal` in place of `grpc.RpcError`."""
+    try:
+        yield
+    except grpc.RpcError as error:
+        raise from_rpc_error(error, peer) from None

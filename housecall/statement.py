@@ -1,0 +1,204 @@
+"""Statements: build, sign, open and verify in-toto Statements v1 in DSSE envelopes.
+
+A statement's predicate is a message of `protos/housecall/v1/statements.proto` in proto3 JSON; its
+type is `urn:housecall:v1:<message name>`. The envelope's JSON bytes are what the ledger keeps and
+hashes: they are passed on verbatim and never made again from their parts.
+
+Sources: in-toto attestation framework v1 (Statement), DSSE v1.0 (envelope, PAE).
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from google.protobuf import json_format
+from google.protobuf.message import Message
+
+from housecall.errors import Kind, Refusal
+from housecall.v1 import statements_pb2 as pb
+
+PAYLOAD_TYPE = "application/vnd.in-toto+json"
+STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
+TYPE_PREFIX = "urn:housecall:v1:"
+MAX_ENVELOPE_BYTES = 1024 * 1024
+
+KINDS: dict[str, type[Message]] = {
+    kind.DESCRIPTOR.name: kind
+    for kind in (
+        pb.JoinTokenIssued,
+        pb.JoinTokenRevoked,
+        pb.ParticipantEnrolled,
+        pb.ParticipantRevoked,
+        pb.ContainerRegistered,
+        pb.BenchmarkRegistered,
+        pb.BenchmarkPolicyChanged,
+        pb.ModelRegistered,
+        pb.DatasetRegistered,
+        pb.DatasetOperational,
+        pb.AssociationRequested,
+        pb.AssociationDecided,
+        pb.AssociationWithdrawn,
+        pb.ExecutionRequested,
+        pb.ExecutionCancelled,
+        pb.ExecutionEnded,
+        pb.ResultSubmitted,
+    )
+}
+
+
+def digest(data: bytes) -> str:
+    """`sha256:<hex>` of bytes."""
+    return "sha256:" + hashlib.sha256(data).hexdigest()
+
+
+def key_id(public_key: bytes) -> str:
+    """Hex SHA-256 of a raw Ed25519 public key, as DSSE's `keyid`."""
+    return hashlib.sha256(public_key).hexdigest()
+
+
+def container_digest(
+    image_digest: str, configuration: str, parameters: str, additional_files_digest: str
+) -> str:
+    """The one identity of a container: SHA-256 over a canonical JSON list of its parts' digests."""
+    parts = [
+        image_digest,
+        digest(configuration.encode()),
+        digest(parameters.encode()) if parameters else "",
+        additional_files_digest,
+    ]
+    return digest(json.dumps(parts, separators=(",", ":")).encode())
+
+
+@dataclass(frozen=True)
+class Statement:
+    """An opened statement. `envelope_digest` names it everywhere."""
+
+    kind: str
+    predicate: Message
+    subjects: Mapping[str, str]
+    payload: bytes
+    key_id: str
+    envelope_digest: str
+
+
+def build(predicate: Message, subjects: Mapping[str, str]) -> bytes:
+    """The payload to be shown and signed. `subjects` maps names to `sha256:...` digests."""
+    body = {
+        "_type": STATEMENT_TYPE,
+        "subject": [
+            {"name": name, "digest": {"sha256": value.removeprefix("sha256:")}}
+            for name, value in subjects.items()
+        ],
+        "predicateType": TYPE_PREFIX + predicate.DESCRIPTOR.name,
+        "predicate": _whole_numbers(json_format.MessageToDict(predicate)),
+    }
+    return json.dumps(body, indent=1, ensure_ascii=False, allow_nan=False).encode()
+
+
+def sign(payload: bytes, key: Ed25519PrivateKey) -> bytes:
+    """The DSSE envelope of a payload, as JSON bytes."""
+    signature = key.sign(_pae(payload))
+    public = key.public_key().public_bytes_raw()
+    return json.dumps(
+        {
+            "payloadType": PAYLOAD_TYPE,
+            "payload": base64.b64encode(payload).decode(),
+            "signatures": [
+                {"keyid": key_id(public), "sig": base64.b64encode(signature).decode()}
+            ],
+        }
+    ).encode()
+
+
+def open_payload(payload: bytes) -> tuple[str, Message, dict[str, str]]:
+    """(kind, predicate, subjects) of a payload; refuses what is not a known statement."""
+    try:
+        body = json.loads(payload)
+        kind = body["predicateType"].removeprefix(TYPE_PREFIX)
+        subjects = {s["name"]: "sha256:" + s["digest"]["sha256"] for s in body["subject"]}
+        if body["_type"] != STATEMENT_TYPE or body["predicateType"] != TYPE_PREFIX + kind:
+            raise ValueError(f"expected {STATEMENT_TYPE} with a {TYPE_PREFIX} predicate")
+        predicate = json_format.ParseDict(body["predicate"], KINDS[kind]())
+    except KeyError as error:
+        raise _malformed(f"unknown or missing {error}") from error
+    except (ValueError, TypeError, AttributeError, json_format.ParseError) as error:
+        raise _malformed(str(error)) from error
+    return kind, predicate, subjects
+
+
+def unverified(envelope: bytes) -> Statement:
+    """Open an envelope without checking its signature: to learn whose key to check it with."""
+    return _open(envelope)[0]
+
+
+def verify(envelope: bytes, public_key: bytes) -> Statement:
+    """Open an envelope that must be signed by the raw Ed25519 `public_key`."""
+    statement, signature = _open(envelope)
+    if statement.key_id != key_id(public_key):
+        raise Refusal(
+            Kind.NOT_ALLOWED,
+            "SIGNER_UNEXPECTED",
+            f"{statement.kind} is signed by key {statement.key_id[:16]}, expected "
+            f"{key_id(public_key)[:16]}: sign it with the key that the caller enrolled",
+        )
+    try:
+        Ed25519PublicKey.from_public_bytes(public_key).verify(signature, _pae(statement.payload))
+    except InvalidSignature:
+        raise Refusal(
+            Kind.INVALID,
+            "SIGNATURE_INVALID",
+            f"the signature of this {statement.kind} does not match its content: it was altered "
+            "after signing, or signed by another key",
+        ) from None
+    return statement
+
+
+def _open(envelope: bytes) -> tuple[Statement, bytes]:
+    if len(envelope) > MAX_ENVELOPE_BYTES:
+        raise _malformed(f"expected at most {MAX_ENVELOPE_BYTES} bytes, got {len(envelope)}")
+    try:
+        body = json.loads(envelope)
+        if body["payloadType"] != PAYLOAD_TYPE:
+            raise ValueError(f"expected payloadType {PAYLOAD_TYPE}, got {body['payloadType']}")
+        (signature,) = body["signatures"]
+        payload = base64.b64decode(body["payload"], validate=True)
+        raw = base64.b64decode(signature["sig"], validate=True)
+        signer = str(signature["keyid"])
+    except KeyError as error:
+        raise _malformed(f"missing {error}") from error
+    except (ValueError, TypeError) as error:
+        raise _malformed(str(error)) from error
+    kind, predicate, subjects = open_payload(payload)
+    return Statement(kind, predicate, subjects, payload, signer, digest(envelope)), raw
+
+
+def _pae(payload: bytes) -> bytes:
+    """DSSE's pre-authentication encoding."""
+    kind = PAYLOAD_TYPE.encode()
+    return b"DSSEv1 %d %s %d %s" % (len(kind), kind, len(payload), payload)
+
+
+def _whole_numbers(value: Any) -> Any:
+    """Struct holds every number as a double: write 12.0 as the 12 that it was."""
+    if isinstance(value, dict):
+        return {key: _whole_numbers(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_whole_numbers(item) for item in value]
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return int(value)
+    return value
+
+
+def _malformed(why: str) -> Refusal:
+    return Refusal(
+        Kind.INVALID,
+        "STATEMENT_MALFORMED",
+        f"expected a DSSE envelope with an in-toto statement that Housecall knows: {why}",
+    )

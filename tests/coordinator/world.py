@@ -1,0 +1,306 @@
+"""A real coordinator on loopback for tests: own CA, SQLite, mutual TLS; and people to talk to it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import grpc
+from cryptography.hazmat.primitives import serialization
+from google.protobuf.message import Message
+
+from coordinator.founding import House, found, operator_token
+from coordinator.server import serving
+from coordinator.settings import Settings
+from housecall import client, statement
+from housecall.identity import (
+    Identity,
+    make_csr,
+    new_tls_key,
+    public_key_digest,
+    spiffe_id,
+)
+from housecall.v1 import authority_pb2, authority_pb2_grpc, ledger_pb2, registry_pb2_grpc
+from housecall.v1 import statements_pb2 as pb
+
+TRUST_DOMAIN = "test"
+
+PREPARATION_CONFIG = """
+container_type: DockerImage
+image: prep:1
+tasks:
+  prepare:
+    input_volumes:
+      data_path: {mount_path: /in/data, type: directory}
+      labels_path: {mount_path: /in/labels, type: directory}
+    output_volumes:
+      output_path: {mount_path: /out/data, type: directory}
+      output_labels_path: {mount_path: /out/labels, type: directory}
+  sanity_check:
+    input_volumes:
+      data_path: {mount_path: /in/data, type: directory}
+      labels_path: {mount_path: /in/labels, type: directory}
+  statistics:
+    input_volumes:
+      data_path: {mount_path: /in/data, type: directory}
+      labels_path: {mount_path: /in/labels, type: directory}
+    output_volumes:
+      output_path: {mount_path: /out/statistics.yaml, type: file}
+"""
+MODEL_CONFIG = """
+container_type: DockerImage
+image: model:1
+tasks:
+  infer:
+    input_volumes:
+      data_path: {mount_path: /in/data, type: directory}
+    output_volumes:
+      output_path: {mount_path: /out, type: directory}
+"""
+EVALUATOR_CONFIG = """
+container_type: DockerImage
+image: evaluator:1
+tasks:
+  evaluate:
+    input_volumes:
+      predictions: {mount_path: /in/predictions, type: directory}
+      labels: {mount_path: /in/labels, type: directory}
+    output_volumes:
+      output_path: {mount_path: /out/results.yaml, type: file}
+"""
+RELEASER = pb.Releaser(local_user=pb.Releaser.LocalUser(uid=1000, name="dora"))
+
+
+def sha(text: str) -> str:
+    return statement.digest(text.encode())
+
+
+def free_port() -> int:
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def running(settings: Settings, house: House) -> Iterator[int]:
+    """Serve from a thread with its own event loop; gives the port."""
+    started: Future[int] = Future()
+    stop: Future[asyncio.Event] = Future()
+
+    async def serve() -> None:
+        event = asyncio.Event()
+        try:
+            async with serving(settings, house) as port:
+                stop.set_result(event)
+                started.set_result(port)
+                await event.wait()
+        except BaseException as error:
+            if not started.done():
+                started.set_exception(error)
+            raise
+
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=lambda: loop.run_until_complete(serve()))
+    thread.start()
+    try:
+        yield started.result(timeout=30)
+    finally:
+        if stop.done():
+            loop.call_soon_threadsafe(stop.result().set)
+        thread.join(timeout=30)
+        loop.close()
+
+
+@dataclass
+class Party:
+    """An enrolled participant with an open channel."""
+
+    identity: Identity
+    channel: grpc.Channel
+
+    @property
+    def name(self) -> str:
+        return self.identity.name
+
+    @property
+    def registry(self) -> registry_pb2_grpc.RegistryStub:
+        return registry_pb2_grpc.RegistryStub(self.channel)
+
+    def state(self, said: Message) -> ledger_pb2.AppendResponse:
+        return client.append(self.channel, self.identity, said, {"test": sha("subject")})
+
+
+@dataclass
+class World:
+    """One coordinator with an operator; `join` enrols more."""
+
+    folder: Path
+    house: House
+    settings: Settings
+    parties: dict[str, Party] = field(default_factory=dict)
+
+    @property
+    def operator(self) -> Party:
+        return self.parties["olga"]
+
+    def token(self, name: str, role: pb.Role, **fields: object) -> str:
+        """A join token's text, made the way the CLI makes it."""
+        kind = "site" if role == pb.ROLE_SITE else "person"
+        key = new_tls_key()
+        token_id = public_key_digest(key.public_key()).removeprefix("sha256:")[:16]
+        expires_at = fields.get("expires_at") or datetime.now(UTC) + timedelta(hours=1)
+        said = pb.JoinTokenIssued(
+            token_id=token_id,
+            name=spiffe_id(TRUST_DOMAIN, kind, name),
+            role=role,
+            expires_at=expires_at,  # type: ignore[arg-type]
+        )
+        envelope = statement.sign(
+            statement.build(said, {"join key": sha(token_id)}), self.operator.identity.signing_key
+        )
+        request = authority_pb2.IssueTokenRequest(
+            envelope=envelope, csr=make_csr(key, spiffe_id(TRUST_DOMAIN, "join", token_id))
+        )
+        with client.refusals("coordinator"):
+            response = authority_pb2_grpc.AuthorityStub(self.operator.channel).IssueToken(request)
+        return client.write_token(
+            authority_pb2.JoinToken(
+                address=self.house.address,
+                name=said.name,
+                role=role,
+                root_certificate=response.root_certificate,
+                certificate_chain=response.certificate_chain,
+                private_key=key.private_bytes(
+                    serialization.Encoding.DER,
+                    serialization.PrivateFormat.PKCS8,
+                    serialization.NoEncryption(),
+                ),
+                expires_at=said.expires_at,
+            )
+        )
+
+    def join(self, name: str, role: pb.Role) -> Party:
+        return self.enter(name, self.token(name, role))
+
+    def enter(self, name: str, token: str) -> Party:
+        identity = client.enrol(token, self.folder / "identities" / name)
+        party = self.parties[name] = Party(identity, client.connect(identity))
+        return party
+
+    def close(self) -> None:
+        for party in self.parties.values():
+            party.channel.close()
+
+
+@contextlib.contextmanager
+def world(folder: Path) -> Iterator[World]:
+    port = free_port()
+    settings = Settings(state_dir=folder / "coordinator", listen=f"127.0.0.1:{port}")
+    house = found(settings, TRUST_DOMAIN, f"127.0.0.1:{port}")
+    token = operator_token(settings, house, "olga")
+    with running(settings, house):
+        made = World(folder, house, settings)
+        made.enter("olga", token)
+        try:
+            yield made
+        finally:
+            made.close()
+
+
+# What most stories need: containers, models, a benchmark, datasets.
+
+
+def register_container(
+    party: Party, name: str, role: pb.ContainerRole, configuration: str
+) -> pb.Pin:
+    image = sha(f"image of {name}")
+    said = pb.ContainerRegistered(
+        name=name,
+        role=role,
+        image_digest=image,
+        configuration=configuration,
+        container_digest=statement.container_digest(image, configuration, "", ""),
+    )
+    return pb.Pin(id=int(party.state(said).id), digest=said.container_digest)
+
+
+def register_model(party: Party, name: str) -> pb.Pin:
+    container = register_container(party, name, pb.CONTAINER_ROLE_MODEL, MODEL_CONFIG)
+    response = party.state(pb.ModelRegistered(name=name, container=container))
+    return pb.Pin(id=int(response.id), digest=container.digest)
+
+
+def benchmark_statement(owner: Party, reference: pb.Pin, **fields: object) -> pb.BenchmarkRegistered:
+    never = pb.AutoApproval(mode=pb.APPROVAL_MODE_NEVER)
+    said = pb.BenchmarkRegistered(
+        name="bench",
+        preparation=register_container(
+            owner, "prep", pb.CONTAINER_ROLE_PREPARATION, PREPARATION_CONFIG
+        ),
+        evaluator=register_container(
+            owner, "evaluator", pb.CONTAINER_ROLE_EVALUATOR, EVALUATOR_CONFIG
+        ),
+        reference_model=reference,
+        committee=[owner.name],
+        votes_needed=1,
+        policy=pb.BenchmarkPolicy(datasets=never, models=never),
+    )
+    for name, value in fields.items():
+        if isinstance(value, list):
+            del getattr(said, name)[:]
+            getattr(said, name).extend(value)
+        else:
+            setattr(said, name, value)
+    return said
+
+
+def register_dataset(site: Party, preparation: pb.Pin, number: int = 1) -> str:
+    dataset_id = f"{site.identity.short_name}/{number}"
+    said = pb.DatasetRegistered(
+        dataset_id=dataset_id,
+        name="data",
+        preparation=preparation,
+        raw_fingerprint=sha(f"raw {dataset_id}"),
+        releaser=RELEASER,
+    )
+    site.state(said)
+    return dataset_id
+
+
+def operational_statement(dataset_id: str) -> pb.DatasetOperational:
+    said = pb.DatasetOperational(
+        dataset_id=dataset_id,
+        raw_fingerprint=sha(f"raw {dataset_id}"),
+        prepared_fingerprint=sha(f"prepared {dataset_id}"),
+        releaser=RELEASER,
+    )
+    said.statistics.update({"cases": 3})
+    return said
+
+
+def result_statement(
+    party: Party, benchmark_id: int, dataset_id: str, model: pb.Pin, purpose: pb.Purpose
+) -> pb.ResultSubmitted:
+    from housecall.v1 import registry_pb2 as reg
+
+    benchmark = party.registry.GetBenchmark(reg.GetBenchmarkRequest(id=benchmark_id)).benchmark
+    said = pb.ResultSubmitted(
+        benchmark_id=benchmark_id,
+        benchmark_digest=benchmark.origin.envelope_digest,
+        dataset_id=dataset_id,
+        prepared_fingerprint=sha(f"prepared {dataset_id}"),
+        model=model,
+        evaluator=benchmark.pins.evaluator,
+        purpose=purpose,
+        releaser=RELEASER,
+    )
+    said.metrics.update({"auc": 0.9, "cases": 3})
+    return said
