@@ -6,6 +6,7 @@ the ledger's rules; this room only signs what it is told to.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -86,7 +87,7 @@ class CertificateAuthority:
     def _leaf(
         self,
         key: ec.EllipticCurvePublicKey,
-        san: list[x509.GeneralName],
+        san: Sequence[x509.GeneralName],
         usage: x509.ObjectIdentifier,
         not_after: datetime,
     ) -> x509.Certificate:
@@ -164,9 +165,7 @@ def _ca(
         .not_valid_after(now + life)
         .add_extension(x509.BasicConstraints(True, path_length), critical=True)
         .add_extension(usage, critical=True)
-        .add_extension(
-            x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False
-        )
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .sign(issuer_key, hashes.SHA256())
     )
 

@@ -49,9 +49,10 @@ def _approved_datasets(reader: Reader, benchmark_id: int) -> list[Dataset]:
 def _cell(
     reader: Reader, benchmark_id: int, dataset_id: str, model_id: int, fleet: Fleet
 ) -> Cell | None:
-    key = {"dataset_id": dataset_id, "model_id": model_id}
+    cell = Cell(dataset_id=dataset_id, model_id=model_id)
     if reader.standing_result(benchmark_id, dataset_id, model_id, pb.PURPOSE_BENCHMARK):
-        return Cell(**key, state=pb.EXECUTION_STATE_SUCCEEDED, submitted=True)
+        cell.state, cell.submitted = pb.EXECUTION_STATE_SUCCEEDED, True
+        return cell
     query = select(Execution).where(
         Execution.benchmark_id == benchmark_id,
         Execution.dataset_id == dataset_id,
@@ -61,4 +62,5 @@ def _cell(
     if row is None:
         return None
     seen = views.execution(reader, row, fleet)
-    return Cell(**key, state=seen.state, step=seen.step, reason=seen.reason)
+    cell.state, cell.step, cell.reason = seen.state, seen.step, seen.reason
+    return cell

@@ -25,7 +25,7 @@ class CallerRole(enum.Enum):
     OPERATOR = "operator"
 
 
-ROLES: Mapping[pb.Role, CallerRole] = {
+ROLES: Mapping[pb.Role.ValueType, CallerRole] = {
     pb.ROLE_SITE: CallerRole.SITE,
     pb.ROLE_PERSON: CallerRole.PERSON,
     pb.ROLE_OPERATOR: CallerRole.OPERATOR,

@@ -33,7 +33,7 @@ class Standing:
 class Doing:
     """An order's progress, as its site last said."""
 
-    state: pb.ExecutionState
+    state: pb.ExecutionState.ValueType
     step: str
     at: datetime
 

@@ -32,6 +32,7 @@ from housecall.identity import (
     spiffe_id,
     write_private,
 )
+from housecall.times import stamp
 from housecall.v1 import authority_pb2
 from housecall.v1 import statements_pb2 as pb
 
@@ -95,7 +96,7 @@ def operator_token(
     name = spiffe_id(house.trust_domain, "person", operator)
     expires_at = datetime.now(UTC) + life
     said = pb.JoinTokenIssued(
-        token_id=token_id, name=name, role=pb.ROLE_OPERATOR, expires_at=expires_at
+        token_id=token_id, name=name, role=pb.ROLE_OPERATOR, expires_at=stamp(expires_at)
     )
     payload = statement.build(said, {f"join key {token_id}": public_key_digest(key.public_key())})
     caller = Caller(house.name, CallerRole.OPERATOR, "", expires_at)
@@ -119,7 +120,7 @@ def operator_token(
             serialization.PrivateFormat.PKCS8,
             serialization.NoEncryption(),
         ),
-        expires_at=expires_at,
+        expires_at=stamp(expires_at),
     )
     return write_token(token)
 

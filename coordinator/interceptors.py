@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import grpc
 
@@ -17,6 +17,8 @@ from housecall.errors import Kind, Refusal
 from housecall.identity import split_id
 from housecall.rpc import refusal_of, status_of
 from housecall.v1 import statements_pb2 as pb
+
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 
 class Gatekeeper:
@@ -59,9 +61,9 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
 
     async def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler]],
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler:
+    ) -> Handler | None:
         handler = await continuation(handler_call_details)
         if handler is None:
             return handler
@@ -75,7 +77,7 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
     def _enter(self, method: str, context: Any) -> None:
         set_caller(self._gatekeeper.admit(method, context.auth_context()))
 
-    def _wrap_function(self, handler: Any, method: str) -> grpc.RpcMethodHandler:
+    def _wrap_function(self, handler: Any, method: str) -> Handler:
         def call(request: Any, context: Any) -> Any:
             try:
                 self._enter(method, context)
@@ -89,7 +91,7 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
             call, handler.request_deserializer, handler.response_serializer
         )
 
-    def _wrap_coroutine(self, handler: Any, method: str) -> grpc.RpcMethodHandler:
+    def _wrap_coroutine(self, handler: Any, method: str) -> Handler:
         async def call(request: Any, context: Any) -> Any:
             try:
                 self._enter(method, context)
@@ -101,7 +103,7 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
             call, handler.request_deserializer, handler.response_serializer
         )
 
-    def _wrap_stream(self, handler: Any, method: str) -> grpc.RpcMethodHandler:
+    def _wrap_stream(self, handler: Any, method: str) -> Handler:
         behaviour = handler.stream_stream or handler.unary_stream
         build = (
             grpc.stream_stream_rpc_method_handler

@@ -122,5 +122,3 @@ class Batch:
 def predicate_of(entry: LedgerEntry) -> Any:
     """The predicate of a stored entry (checked when it was accepted)."""
     return unverified(entry.envelope).predicate
-
-

@@ -51,7 +51,7 @@ def check_association_move(association_id: int, state: int, to: int) -> None:
             Kind.CONFLICT,
             "ASSOCIATION_STATE",
             f"association {association_id} is {association_word(state)}: it cannot become "
-            f"{association_word(to)}; `housecall association show {association_id}` has its history",
+            f"{association_word(to)}; `housecall association show {association_id}` tells why",
         )
 
 

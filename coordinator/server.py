@@ -12,6 +12,7 @@ import threading
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from typing import Any
 
 import grpc
 from cryptography import x509
@@ -75,8 +76,8 @@ class _ServerCertificate:
         self._lock = threading.Lock()
         self._renew_after = datetime.min.replace(tzinfo=UTC)
 
-    def configuration(self) -> grpc.ServerCertificateConfiguration | None:
-        """None = the one in use is still good."""
+    def configuration(self) -> Any:
+        """A `grpc.ServerCertificateConfiguration`, or None: the one in use is still good."""
         with self._lock:
             if datetime.now(UTC) < self._renew_after:
                 return None
@@ -89,10 +90,8 @@ class _ServerCertificate:
 
 def _credentials(house: House) -> grpc.ServerCredentials:
     certificate = _ServerCertificate(house)
-    first = certificate.configuration()
-    assert first is not None
     return grpc.dynamic_ssl_server_credentials(
-        first, certificate.configuration, require_client_authentication=True
+        certificate.configuration(), certificate.configuration, require_client_authentication=True
     )
 
 
@@ -110,35 +109,36 @@ async def serving(settings: Settings, house: House) -> AsyncIterator[int]:
         server = grpc.aio.server(
             migration_thread_pool=pool, interceptors=[gate], options=_options()
         )
-        _add_servicers(server, store, house, notary, fleet)
+        healthy = await _add_servicers(server, store, house, notary, fleet)
         port = _listen(server, settings.listen, house)
         await server.start()
-        log.info("serving listen=%s port=%d trust_domain=%s", settings.listen, port,
-                 house.trust_domain)
+        log.info(
+            "serving listen=%s port=%d trust_domain=%s", settings.listen, port, house.trust_domain
+        )
         try:
             yield port
         finally:
+            await healthy.enter_graceful_shutdown()
             fleet.end_all()
             await server.stop(settings.drain_seconds)
 
 
-def _add_servicers(
+async def _add_servicers(
     server: grpc.aio.Server, store: Store, house: House, notary: Notary, fleet: Fleet
-) -> None:
+) -> health.aio.HealthServicer:
     ledger = house.ledger
     authority_pb2_grpc.add_AuthorityServicer_to_server(
         AuthorityServicer(store, ledger, notary, house.authority), server
     )
     ledger_pb2_grpc.add_LedgerServicer_to_server(LedgerServicer(store, ledger, notary), server)
     registry_pb2_grpc.add_RegistryServicer_to_server(RegistryServicer(store, fleet), server)
-    fleet_pb2_grpc.add_FleetServicer_to_server(
-        FleetServicer(store, ledger, notary, fleet), server
-    )
+    fleet_pb2_grpc.add_FleetServicer_to_server(FleetServicer(store, ledger, notary, fleet), server)
     healthy = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
     for name in ("", *SERVICES):
-        healthy._server_status[name] = health_pb2.HealthCheckResponse.SERVING
+        await healthy.set(name, health_pb2.HealthCheckResponse.SERVING)
     reflection.enable_server_reflection([*SERVICES, reflection.SERVICE_NAME], server)
+    return healthy
 
 
 def _listen(server: grpc.aio.Server, address: str, house: House) -> int:

@@ -30,7 +30,7 @@ class Settings(BaseSettings):
 
     state_dir: Path = Field(
         default=Path("/var/lib/housecall-coordinator"),
-        description="Folder of the CA, the keys and, unless database_url says otherwise, the store.",
+        description="Folder of the CA, the keys and, unless database_url is set, the store.",
     )
     listen: str = Field(
         default="[::]:8443", description="Address and port to listen on, as 127.0.0.1:8443."
@@ -39,9 +39,7 @@ class Settings(BaseSettings):
         default="",
         description="SQLAlchemy URL of the store; empty = SQLite in state_dir.",
     )
-    threads: int = Field(
-        default=8, ge=1, description="Threads that serve unary calls."
-    )
+    threads: int = Field(default=8, ge=1, description="Threads that serve unary calls.")
     drain_seconds: float = Field(
         default=10.0, ge=0, description="How long running calls may take to end at a stop."
     )

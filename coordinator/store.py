@@ -7,7 +7,6 @@ SQLite runs in WAL mode with full synchronisation: a commit that was answered su
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,7 +23,6 @@ from coordinator.models import (
     Container,
     Dataset,
     Execution,
-    JoinToken,
     LedgerEntry,
     LedgerNode,
     Model,
@@ -53,7 +51,7 @@ class Store:
         if self.engine.dialect.name == "sqlite":
             if self.engine.url.database:
                 Path(self.engine.url.database).touch(mode=0o600)
-                os.chmod(self.engine.url.database, 0o600)
+                Path(self.engine.url.database).chmod(0o600)
             event.listen(self.engine, "connect", _tune_sqlite)
         try:
             SQLModel.metadata.create_all(self.engine)

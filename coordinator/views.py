@@ -19,6 +19,7 @@ from coordinator.models import (
     Result,
 )
 from coordinator.store import Reader
+from housecall.times import stamp
 from housecall.v1 import authority_pb2 as auth
 from housecall.v1 import registry_pb2 as reg
 from housecall.v1 import statements_pb2 as pb
@@ -29,7 +30,7 @@ def origin(entry: LedgerEntry) -> reg.Origin:
         ledger_index=entry.ledger_index,
         envelope_digest=entry.envelope_digest,
         owner=entry.signer,
-        accepted_at=entry.accepted_at,
+        accepted_at=stamp(entry.accepted_at),
     )
 
 
@@ -91,7 +92,7 @@ def association(reader: Reader, row: Association) -> reg.Association:
         history=[
             reg.Association.Event(
                 ledger_index=event.ledger_index,
-                at=event.at,
+                at=stamp(event.at),
                 actor=event.actor,
                 what=event.what,
                 reason=event.reason,
@@ -117,7 +118,8 @@ def result(reader: Reader, row: Result) -> reg.Result:
 
 
 def execution(reader: Reader, row: Execution, fleet: Fleet) -> reg.Execution:
-    state, step, updated_at = row.state, "", row.updated_at
+    state: pb.ExecutionState.ValueType = pb.ExecutionState.ValueType(row.state)
+    step, updated_at = "", row.updated_at
     doing = fleet.progress_of(row.id)
     if doing and state == pb.EXECUTION_STATE_ORDERED:
         state, step, updated_at = doing.state, doing.step, doing.at
@@ -128,17 +130,17 @@ def execution(reader: Reader, row: Execution, fleet: Fleet) -> reg.Execution:
         dataset_id=row.dataset_id,
         model=pb.Pin(id=row.model_id, digest=row.model_digest),
         purpose=pb.Purpose.ValueType(row.purpose),
-        state=pb.ExecutionState.ValueType(state),
+        state=state,
         step=step,
         reason=row.reason,
-        updated_at=updated_at,
+        updated_at=stamp(updated_at),
     )
 
 
 def site(row: Participant, fleet: Fleet) -> reg.Site:
     standing = fleet.standing(row.name)
     times: dict[str, Any] = {
-        field: value
+        field: stamp(value)
         for field in ("connected_at", "heard_at")
         if (value := getattr(standing, field)) is not None
     }
@@ -154,11 +156,11 @@ def site(row: Participant, fleet: Fleet) -> reg.Site:
     )
 
 
-def token(row: JoinToken, state: auth.TokenState) -> auth.Token:
+def token(row: JoinToken, state: auth.TokenState.ValueType) -> auth.Token:
     return auth.Token(
         token_id=row.token_id,
         name=row.name,
         role=pb.Role.ValueType(row.role),
         state=state,
-        expires_at=row.expires_at,
+        expires_at=stamp(row.expires_at),
     )

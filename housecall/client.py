@@ -102,7 +102,7 @@ def write_token(token: authority_pb2.JoinToken) -> str:
     return TOKEN_PREFIX + base64.urlsafe_b64encode(token.SerializeToString()).decode().rstrip("=")
 
 
-def enrol(text: str, folder: Path, role: pb.Role | None = None) -> Identity:
+def enrol(text: str, folder: Path, role: pb.Role.ValueType | None = None) -> Identity:
     """Turn a join token into an identity kept in `folder`.
 
     Keys are made and kept before the coordinator is asked, so that a lost answer costs nothing:
@@ -133,9 +133,7 @@ def enrol(text: str, folder: Path, role: pb.Role | None = None) -> Identity:
     channel = open_channel(token.address, root_pem, join_chain, private_pem(join_key))
     envelope = statement.sign(payload, signing_key)
     with channel, refusals(f"coordinator {token.address}"):
-        request = authority_pb2.EnrolRequest(
-            envelope=envelope, csr=make_csr(tls_key, token.name)
-        )
+        request = authority_pb2.EnrolRequest(envelope=envelope, csr=make_csr(tls_key, token.name))
         response = authority_pb2_grpc.AuthorityStub(channel).Enrol(request, timeout=CALL_SECONDS)
     check_receipt(envelope, response.receipt, response.verifier_key)
     identity = Identity(
@@ -190,6 +188,4 @@ def _pem(der: bytes) -> bytes:
 
 
 def _wrong_role(token: authority_pb2.JoinToken, what: str) -> Refusal:
-    return Refusal(
-        Kind.INVALID, "TOKEN_WRONG_ROLE", f"this join token is for {token.name}, {what}"
-    )
+    return Refusal(Kind.INVALID, "TOKEN_WRONG_ROLE", f"this join token is for {token.name}, {what}")

@@ -86,8 +86,16 @@ def from_rpc_error(error: grpc.RpcError, peer: str) -> Refusal:
 
 _TLS_PROBLEMS: tuple[tuple[str, str, str], ...] = (
     ("not yet valid", "CLOCK_SKEW", "a certificate is not valid yet: check this machine's clock"),
-    ("has expired", "CERTIFICATE_EXPIRED", "a certificate has expired: check the clock; enrol anew"),
-    ("certificate_expired", "CERTIFICATE_EXPIRED", "this side's certificate has expired: enrol anew"),
+    (
+        "has expired",
+        "CERTIFICATE_EXPIRED",
+        "a certificate has expired: check the clock; enrol anew",
+    ),
+    (
+        "certificate_expired",
+        "CERTIFICATE_EXPIRED",
+        "this side's certificate has expired: enrol anew",
+    ),
     ("ertificate", "WRONG_CA", "it is not certified by the CA pinned at enrolment"),
     ("andshake", "TLS_FAILED", "the TLS handshake failed"),
 )

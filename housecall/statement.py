@@ -110,9 +110,7 @@ def sign(payload: bytes, key: Ed25519PrivateKey) -> bytes:
         {
             "payloadType": PAYLOAD_TYPE,
             "payload": base64.b64encode(payload).decode(),
-            "signatures": [
-                {"keyid": key_id(public), "sig": base64.b64encode(signature).decode()}
-            ],
+            "signatures": [{"keyid": key_id(public), "sig": base64.b64encode(signature).decode()}],
         }
     ).encode()
 

@@ -69,9 +69,7 @@ def verify_bundle(bundle: ledger_pb2.Bundle, verifier_key: str) -> Verified:
     checkpoint = check_checkpoint(bundle.checkpoint, verifier_key)  # 1
     entry, enrolment = bundle.statement, bundle.enrolment
     for item in (entry, enrolment):  # 2, 3
-        _check_inclusion(
-            item.envelope, item.ledger_index, list(item.inclusion_proof), checkpoint
-        )
+        _check_inclusion(item.envelope, item.ledger_index, list(item.inclusion_proof), checkpoint)
     if enrolment.ledger_index > entry.ledger_index:  # 3
         raise Refusal(
             Kind.INVALID, "BUNDLE_INVALID", "the signer was enrolled after this statement"

@@ -117,9 +117,7 @@ def _approved_by_policy(
     return False
 
 
-def _record(
-    reader: Reader, said: pb.AssociationRequested, fact: Fact, by_policy: bool
-) -> Effect:
+def _record(reader: Reader, said: pb.AssociationRequested, fact: Fact, by_policy: bool) -> Effect:
     number = reader.next_id(Association)
     state = reg.ASSOCIATION_STATE_APPROVED if by_policy else reg.ASSOCIATION_STATE_REQUESTED
     association = Association(
@@ -208,6 +206,4 @@ def _tell(
 
 def _effect(association: Association) -> Effect:
     concerned = {association.requester} if "/site/" in association.requester else set()
-    return Effect(
-        str(association.id), frozenset(concerned), benchmark_id=association.benchmark_id
-    )
+    return Effect(str(association.id), frozenset(concerned), benchmark_id=association.benchmark_id)

@@ -113,8 +113,6 @@ def _check_committee(reader: Reader, said: pb.BenchmarkRegistered, fact: Fact) -
 def _check_policy(reader: Reader, policy: pb.BenchmarkPolicy) -> None:
     for field in ("datasets", "models"):
         if getattr(policy, field).mode == pb.APPROVAL_MODE_UNSPECIFIED:
-            raise invalid(
-                "POLICY_INVALID", f"policy.{field}: expected never, always or allowlist"
-            )
+            raise invalid("POLICY_INVALID", f"policy.{field}: expected never, always or allowlist")
     if policy.reference_dataset_id:
         reader.get(Dataset, policy.reference_dataset_id, "dataset")

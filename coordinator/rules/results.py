@@ -114,5 +114,3 @@ def _check_supersedes(said: pb.ResultSubmitted, previous: Result | None) -> None
         )
     if not previous and said.supersedes:
         raise invalid("SUPERSEDES_NOTHING", "there is no result that this one could replace")
-
-

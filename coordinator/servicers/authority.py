@@ -90,7 +90,7 @@ class AuthorityServicer(authority_pb2_grpc.AuthorityServicer):
         return self._authority.chain_pem(self._authority.certify(csr, name, not_after))
 
 
-def _state(row: JoinToken, now: datetime) -> pb.TokenState:
+def _state(row: JoinToken, now: datetime) -> pb.TokenState.ValueType:
     if row.used_index is not None:
         return pb.TOKEN_STATE_USED
     if row.revoked_index is not None:

@@ -25,6 +25,7 @@ from housecall.errors import Kind, Refusal
 from housecall.note import open_checkpoint
 from housecall.rpc import refusal_of
 from housecall.statement import digest
+from housecall.times import stamp
 from housecall.v1 import fleet_pb2 as pb
 from housecall.v1 import fleet_pb2_grpc
 
@@ -42,7 +43,7 @@ class FleetServicer(fleet_pb2_grpc.FleetServicer):
         self._loop = asyncio.get_running_loop()
         notary.listeners.append(self._accepted)
 
-    async def Connect(  # type: ignore[override]
+    async def Connect(
         self,
         request_iterator: AsyncIterator[pb.AgentMessage],
         context: grpc.aio.ServicerContext[pb.AgentMessage, pb.CoordinatorMessage],
@@ -134,14 +135,16 @@ class FleetServicer(fleet_pb2_grpc.FleetServicer):
         """What the site should be doing, and proof that the ledger continues what it saw."""
         with self._store.read() as reader:
             size = reader.tree_size()
-            seen = open_checkpoint(hello.checkpoint, self._ledger.verifier_key).size if (
-                hello.checkpoint
-            ) else 0
+            seen = (
+                open_checkpoint(hello.checkpoint, self._ledger.verifier_key).size
+                if (hello.checkpoint)
+                else 0
+            )
             proof = merkle.consistency_proof(seen, size, reader.node) if 0 < seen <= size else []
             rows = reader.open_executions(site)
             open_ids = {row.id for row in rows}
             welcome = pb.Welcome(
-                coordinator_time=datetime.now(UTC),
+                coordinator_time=stamp(datetime.now(UTC)),
                 checkpoint=self._ledger.checkpoint(size, reader.node),
                 consistency_proof=proof,
                 orders=[self._order(reader, row, size) for row in rows],

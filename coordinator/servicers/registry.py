@@ -26,6 +26,7 @@ from coordinator.models import (
 from coordinator.store import Reader, Store
 from coordinator.visibility import Eyes
 from housecall.errors import Kind, Refusal
+from housecall.times import stamp
 from housecall.v1 import registry_pb2 as pb
 from housecall.v1 import registry_pb2_grpc, statements_pb2
 
@@ -84,7 +85,7 @@ class RegistryServicer(registry_pb2_grpc.RegistryServicer):
         return pb.GetCallerResponse(
             name=caller.name,
             role=statements_pb2.Role.ValueType(role),
-            certificate_expires_at=caller.certificate_expires_at,
+            certificate_expires_at=stamp(caller.certificate_expires_at),
         )
 
     def ListContainers(
@@ -155,7 +156,8 @@ class RegistryServicer(registry_pb2_grpc.RegistryServicer):
             row = reader.find(Dataset, request.id)
             return pb.GetDatasetResponse(
                 dataset=views.dataset(
-                    reader, _seen(row, Eyes(reader, current_caller()).dataset, "dataset", request.id)
+                    reader,
+                    _seen(row, Eyes(reader, current_caller()).dataset, "dataset", request.id),
                 )
             )
 
@@ -258,7 +260,7 @@ class RegistryServicer(registry_pb2_grpc.RegistryServicer):
                 sites=[views.site(row, self._fleet) for row in rows if eyes.site(row.name)]
             )
 
-    async def WatchBenchmark(  # type: ignore[override]
+    async def WatchBenchmark(
         self, request: pb.WatchBenchmarkRequest, context: Any
     ) -> AsyncIterator[pb.WatchBenchmarkResponse]:
         caller = current_caller()

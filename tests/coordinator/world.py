@@ -1,4 +1,4 @@
-"""A real coordinator on loopback for tests: own CA, SQLite, mutual TLS; and people to talk to it."""
+"""A real coordinator on loopback: own CA, SQLite, mutual TLS; and people to talk to it."""
 
 from __future__ import annotations
 
@@ -26,6 +26,8 @@ from housecall.identity import (
     public_key_digest,
     spiffe_id,
 )
+from housecall.rpc import refusals
+from housecall.times import stamp
 from housecall.v1 import authority_pb2, authority_pb2_grpc, ledger_pb2, registry_pb2_grpc
 from housecall.v1 import statements_pb2 as pb
 
@@ -151,17 +153,17 @@ class World:
     def operator(self) -> Party:
         return self.parties["olga"]
 
-    def token(self, name: str, role: pb.Role, **fields: object) -> str:
+    def token(self, name: str, role: pb.Role.ValueType, expires_at: datetime | None = None) -> str:
         """A join token's text, made the way the CLI makes it."""
         kind = "site" if role == pb.ROLE_SITE else "person"
         key = new_tls_key()
         token_id = public_key_digest(key.public_key()).removeprefix("sha256:")[:16]
-        expires_at = fields.get("expires_at") or datetime.now(UTC) + timedelta(hours=1)
+        expires_at = expires_at or datetime.now(UTC) + timedelta(hours=1)
         said = pb.JoinTokenIssued(
             token_id=token_id,
             name=spiffe_id(TRUST_DOMAIN, kind, name),
             role=role,
-            expires_at=expires_at,  # type: ignore[arg-type]
+            expires_at=stamp(expires_at),
         )
         envelope = statement.sign(
             statement.build(said, {"join key": sha(token_id)}), self.operator.identity.signing_key
@@ -169,7 +171,7 @@ class World:
         request = authority_pb2.IssueTokenRequest(
             envelope=envelope, csr=make_csr(key, spiffe_id(TRUST_DOMAIN, "join", token_id))
         )
-        with client.refusals("coordinator"):
+        with refusals("coordinator"):
             response = authority_pb2_grpc.AuthorityStub(self.operator.channel).IssueToken(request)
         return client.write_token(
             authority_pb2.JoinToken(
@@ -187,7 +189,7 @@ class World:
             )
         )
 
-    def join(self, name: str, role: pb.Role) -> Party:
+    def join(self, name: str, role: pb.Role.ValueType) -> Party:
         return self.enter(name, self.token(name, role))
 
     def enter(self, name: str, token: str) -> Party:
@@ -219,7 +221,7 @@ def world(folder: Path) -> Iterator[World]:
 
 
 def register_container(
-    party: Party, name: str, role: pb.ContainerRole, configuration: str
+    party: Party, name: str, role: pb.ContainerRole.ValueType, configuration: str
 ) -> pb.Pin:
     image = sha(f"image of {name}")
     said = pb.ContainerRegistered(
@@ -238,7 +240,9 @@ def register_model(party: Party, name: str) -> pb.Pin:
     return pb.Pin(id=int(response.id), digest=container.digest)
 
 
-def benchmark_statement(owner: Party, reference: pb.Pin, **fields: object) -> pb.BenchmarkRegistered:
+def benchmark_statement(
+    owner: Party, reference: pb.Pin, **fields: object
+) -> pb.BenchmarkRegistered:
     never = pb.AutoApproval(mode=pb.APPROVAL_MODE_NEVER)
     said = pb.BenchmarkRegistered(
         name="bench",
@@ -287,7 +291,7 @@ def operational_statement(dataset_id: str) -> pb.DatasetOperational:
 
 
 def result_statement(
-    party: Party, benchmark_id: int, dataset_id: str, model: pb.Pin, purpose: pb.Purpose
+    party: Party, benchmark_id: int, dataset_id: str, model: pb.Pin, purpose: pb.Purpose.ValueType
 ) -> pb.ResultSubmitted:
     from housecall.v1 import registry_pb2 as reg
 

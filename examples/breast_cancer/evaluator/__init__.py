@@ -1,0 +1,1 @@
+"""The evaluator container: predictions and labels in, metrics with confidence intervals out."""

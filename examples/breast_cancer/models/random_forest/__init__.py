@@ -1,0 +1,1 @@
+"""Random forest; complete cases only."""

@@ -1,0 +1,1 @@
+"""What runs inside the container; `python3 -m project <task>` is its entry."""

@@ -1,0 +1,208 @@
+"""The stream over real mutual TLS: who is connected, receipts, orders, and who wins."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import grpc
+import pytest
+
+from housecall import statement, verify
+from housecall.times import stamp
+from housecall.v1 import fleet_pb2, fleet_pb2_grpc
+from housecall.v1 import registry_pb2 as reg
+from housecall.v1 import statements_pb2 as pb
+from tests.coordinator.world import (
+    RELEASER,
+    Party,
+    World,
+    benchmark_statement,
+    operational_statement,
+    register_dataset,
+    register_model,
+    result_statement,
+    sha,
+)
+
+SECONDS = 20
+
+
+class Agent:
+    """The agent's end of one stream, message by message."""
+
+    def __init__(self, party: Party, **hello: object) -> None:
+        self._outgoing: queue.Queue[fleet_pb2.AgentMessage | None] = queue.Queue()
+        stub = fleet_pb2_grpc.FleetStub(party.channel)
+        self._incoming = stub.Connect(iter(self._outgoing.get, None), timeout=SECONDS)
+        said = fleet_pb2.Hello(agent_version="test", local_time=stamp(datetime.now(UTC)))
+        for name, value in hello.items():
+            setattr(said, name, value)
+        self.send(hello=said)
+        self.welcome = self.next("welcome").welcome
+
+    def send(self, **message: object) -> None:
+        self._outgoing.put(fleet_pb2.AgentMessage(**message))  # type: ignore[arg-type]
+
+    def next(self, kind: str) -> fleet_pb2.CoordinatorMessage:
+        """The next message of that kind; others are passed over."""
+        for message in self._incoming:
+            if message.WhichOneof("message") == kind:
+                return message
+        raise AssertionError(f"the stream ended without {kind}")
+
+    def ended(self) -> bool:
+        try:
+            for _ in self._incoming:
+                pass
+        except grpc.RpcError as error:
+            return error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED
+        return True
+
+    def close(self) -> None:
+        self._outgoing.put(None)
+
+
+@pytest.fixture
+def north(coordinator: World) -> Iterator[Party]:
+    yield coordinator.join("north", pb.ROLE_SITE)
+
+
+def prepared(coordinator: World, north: Party) -> tuple[Party, pb.Pin, pb.Pin]:
+    """A benchmark with an approved dataset north/1 and approved models 1 and 2."""
+    carla = coordinator.join("carla", pb.ROLE_PERSON)
+    mona = coordinator.join("mona", pb.ROLE_PERSON)
+    reference, other = register_model(mona, "reference"), register_model(mona, "other")
+    said = benchmark_statement(carla, reference)
+    carla.state(said)
+    dataset_id = register_dataset(north, said.preparation)
+    north.state(operational_statement(dataset_id))
+    test = result_statement(north, 1, dataset_id, reference, pb.PURPOSE_TEST)
+    north.state(test)
+    digest = north.registry.GetResult(reg.GetResultRequest(name="north/b1m1d1")).result
+    north.state(
+        pb.AssociationRequested(
+            benchmark_id=1,
+            dataset_id=dataset_id,
+            test_digest=digest.origin.envelope_digest,
+            releaser=RELEASER,
+        )
+    )
+    mona.state(pb.AssociationRequested(benchmark_id=1, model_id=other.id))
+    for number in (1, 2):
+        vote = pb.AssociationDecided(
+            association_id=number, decision=pb.DECISION_APPROVE, reason="good"
+        )
+        carla.state(vote)
+    return carla, reference, other
+
+
+def order_line(dataset_id: str, model: pb.Pin) -> pb.ExecutionRequested:
+    line = pb.RequestedExecution(dataset_id=dataset_id, model=model)
+    return pb.ExecutionRequested(benchmark_id=1, purpose=pb.PURPOSE_BENCHMARK, executions=[line])
+
+
+def test_statements_on_the_stream_get_receipts_that_check(coordinator: World, north: Party) -> None:
+    carla, _, _ = prepared(coordinator, north)
+    agent = Agent(north)
+    preparation = carla.registry.GetBenchmark(reg.GetBenchmarkRequest(id=1)).benchmark
+    said = pb.DatasetRegistered(
+        dataset_id="north/2",
+        name="more",
+        preparation=preparation.pins.preparation,
+        raw_fingerprint=sha("more"),
+        releaser=RELEASER,
+    )
+    payload = statement.build(said, {"dataset north/2": said.raw_fingerprint})
+    envelope = statement.sign(payload, north.identity.signing_key)
+    agent.send(submit=fleet_pb2.Submit(envelope=envelope))
+    receipted = agent.next("receipted").receipted
+    assert receipted.id == "north/2"
+    assert receipted.envelope_digest == statement.digest(envelope)
+    verify.check_receipt(envelope, receipted.receipt, north.identity.verifier_key)
+    agent.send(submit=fleet_pb2.Submit(envelope=envelope))
+    again = agent.next("receipted").receipted
+    assert again.receipt.ledger_index == receipted.receipt.ledger_index
+
+
+def test_a_refused_statement_is_answered_with_its_code(coordinator: World, north: Party) -> None:
+    agent = Agent(north)
+    payload = statement.build(pb.ExecutionEnded(execution_id=7), {"execution": sha("7")})
+    envelope = statement.sign(payload, north.identity.signing_key)
+    agent.send(submit=fleet_pb2.Submit(envelope=envelope))
+    refused = agent.next("refused").refused
+    assert (refused.code, refused.kind) == ("EXECUTION_NOT_FOUND", "not found")
+
+
+def test_orders_come_at_once_and_again_until_they_ended(coordinator: World, north: Party) -> None:
+    carla, _, other = prepared(coordinator, north)
+    agent = Agent(north)
+    assert not agent.welcome.orders
+    carla.state(order_line("north/1", other))
+    order = agent.next("order").order
+    opened = verify.verify_bundle(order.bundle, north.identity.verifier_key)
+    assert opened.signer == carla.name
+    assert isinstance(opened.statement.predicate, pb.ExecutionRequested)
+    assert opened.statement.predicate.executions[order.line].model == other
+    doing = fleet_pb2.Progress(
+        execution_id=order.execution_id, state=pb.EXECUTION_STATE_RUNNING, step="infer"
+    )
+    agent.send(progress=doing)
+    second = Agent(north)
+    assert [o.execution_id for o in second.welcome.orders] == [order.execution_id]
+    result = result_statement(north, 1, "north/1", other, pb.PURPOSE_BENCHMARK)
+    result.execution_id = order.execution_id
+    north.state(result)
+    assert not Agent(north).welcome.orders
+
+
+def test_cancelling_reaches_the_site_and_is_final(coordinator: World, north: Party) -> None:
+    carla, _, other = prepared(coordinator, north)
+    agent = Agent(north)
+    carla.state(order_line("north/1", other))
+    number = agent.next("order").order.execution_id
+    carla.state(pb.ExecutionCancelled(execution_ids=[number], reason="mistake"))
+    assert agent.next("cancel").cancel.execution_id == number
+    execution = carla.registry.GetExecution(reg.GetExecutionRequest(id=number)).execution
+    assert execution.state == pb.EXECUTION_STATE_CANCELLED
+
+
+def test_the_newest_stream_of_a_site_wins(coordinator: World, north: Party) -> None:
+    first = Agent(north)
+    second = Agent(north)
+    assert first.next("superseded")
+    assert first.ended()
+    sites = coordinator.operator.registry.ListSites(reg.ListSitesRequest()).sites
+    assert [site.connected for site in sites] == [True]
+    second.close()
+
+
+def test_a_revoked_sites_stream_ends_and_it_cannot_come_back(
+    coordinator: World, north: Party
+) -> None:
+    agent = Agent(north)
+    coordinator.operator.state(pb.ParticipantRevoked(name=north.name, reason="left"))
+    assert agent.ended()
+    with pytest.raises(grpc.RpcError) as caught:
+        Agent(north)
+    assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+def test_welcome_proves_that_the_ledger_continues(coordinator: World, north: Party) -> None:
+    before = Agent(north).welcome.checkpoint
+    prepared(coordinator, north)
+    welcome = Agent(north, checkpoint=before).welcome
+    newer = verify.check_consistency(
+        before, welcome.checkpoint, list(welcome.consistency_proof), north.identity.verifier_key
+    )
+    assert newer.size > verify.check_checkpoint(before, north.identity.verifier_key).size
+
+
+def test_what_concerns_a_site_comes_from_its_cursor_on(coordinator: World, north: Party) -> None:
+    prepared(coordinator, north)
+    agent = Agent(north)
+    news = agent.next("news").news
+    assert statement.unverified(news.envelope).kind == "DatasetRegistered"
+    later = Agent(north, cursor=news.ledger_index + 1)
+    assert later.next("news").news.ledger_index > news.ledger_index

@@ -1,0 +1,113 @@
+"""Join tokens: good once, in time, for one name, at one coordinator."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from housecall import client
+from housecall.client import read_token, write_token
+from housecall.errors import Refusal
+from housecall.identity import Identity
+from housecall.v1 import authority_pb2, authority_pb2_grpc
+from housecall.v1 import registry_pb2 as reg
+from housecall.v1 import statements_pb2 as pb
+from tests.coordinator.world import World, world
+
+
+def enrol_refused(token: str, folder: Path) -> str:
+    with pytest.raises(Refusal) as caught:
+        client.enrol(token, folder)
+    assert not (folder / "identity.json").exists()
+    return caught.value.code
+
+
+def test_a_token_makes_an_identity_with_private_files(coordinator: World, tmp_path: Path) -> None:
+    party = coordinator.join("north", pb.ROLE_SITE)
+    caller = party.registry.GetCaller(reg.GetCallerRequest())
+    assert (caller.name, caller.role) == ("spiffe://test/site/north", pb.ROLE_SITE)
+    folder = tmp_path / "identities" / "north"
+    assert {f.stat().st_mode & 0o777 for f in folder.iterdir()} == {0o600}
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert Identity.load(folder).verifier_key == coordinator.house.ledger.verifier_key
+
+
+def test_a_used_token_is_refused_but_the_same_keys_may_ask_again(
+    coordinator: World, tmp_path: Path
+) -> None:
+    token = coordinator.token("north", pb.ROLE_SITE)
+    first = client.enrol(token, tmp_path / "a")
+    assert enrol_refused(token, tmp_path / "b") == "TOKEN_USED"
+    (tmp_path / "a" / "identity.json").unlink()
+    again = client.enrol(token, tmp_path / "a")
+    assert again.name == first.name
+
+
+def test_an_expired_token_is_refused_on_both_sides(coordinator: World, tmp_path: Path) -> None:
+    soon = datetime.now(UTC) + timedelta(seconds=1)
+    token = coordinator.token("north", pb.ROLE_SITE, expires_at=soon)
+    while datetime.now(UTC) <= soon:
+        pass
+    assert enrol_refused(token, tmp_path / "x") == "TOKEN_EXPIRED"
+    forged = read_token_unchecked(token)
+    forged.expires_at.FromDatetime(datetime.now(UTC) + timedelta(hours=1))
+    code = enrol_refused(write_token(forged), tmp_path / "y")
+    assert code in {"CERTIFICATE_EXPIRED", "UNREACHABLE", "WRONG_CA", "TLS_FAILED"}
+
+
+def read_token_unchecked(token: str) -> authority_pb2.JoinToken:
+    import base64
+
+    raw = token.removeprefix("hc1.")
+    padded = raw + "=" * (-len(raw) % 4)
+    return authority_pb2.JoinToken.FromString(base64.urlsafe_b64decode(padded))
+
+
+def test_a_revoked_token_is_refused(coordinator: World, tmp_path: Path) -> None:
+    token = coordinator.token("north", pb.ROLE_SITE)
+    token_id = client.token_id(read_token(token).certificate_chain[0])
+    coordinator.operator.state(pb.JoinTokenRevoked(token_id=token_id, reason="lost"))
+    assert enrol_refused(token, tmp_path / "x") == "TOKEN_REVOKED"
+    listed = authority_pb2_grpc.AuthorityStub(coordinator.operator.channel).ListTokens(
+        authority_pb2.ListTokensRequest()
+    )
+    assert [t.state for t in listed.tokens][-1] == authority_pb2.TOKEN_STATE_REVOKED
+
+
+def test_a_foreign_coordinators_token_is_refused(coordinator: World, tmp_path: Path) -> None:
+    with world(tmp_path / "other") as other:
+        foreign = read_token(other.token("north", pb.ROLE_SITE))
+        foreign.address = coordinator.house.address
+        assert enrol_refused(write_token(foreign), tmp_path / "x") == "WRONG_CA"
+
+
+def test_a_token_is_not_good_for_another_name(coordinator: World, tmp_path: Path) -> None:
+    token = read_token(coordinator.token("north", pb.ROLE_SITE))
+    token.name = "spiffe://test/site/south"
+    assert enrol_refused(write_token(token), tmp_path / "x") == "NOT_ENTITLED"
+
+
+@pytest.mark.parametrize("text", ["", "hello", "hc1.", "hc1.AAAA", "hc1.%%%"])
+def test_what_is_no_token_is_named_so(text: str, tmp_path: Path) -> None:
+    assert enrol_refused(text, tmp_path / "x") == "TOKEN_MALFORMED"
+
+
+def test_only_operators_issue_tokens(coordinator: World) -> None:
+    mona = coordinator.join("mona", pb.ROLE_PERSON)
+    coordinator.parties["olga"], olga = mona, coordinator.parties["olga"]
+    with pytest.raises(Refusal) as caught:
+        coordinator.token("evil", pb.ROLE_OPERATOR)
+    coordinator.parties["olga"] = olga
+    assert caught.value.code == "METHOD_NOT_ALLOWED"
+
+
+def test_renewal_keeps_name_and_key(coordinator: World, tmp_path: Path) -> None:
+    party = coordinator.join("north", pb.ROLE_SITE)
+    renewed = client.renew(party.identity, tmp_path / "identities" / "north")
+    assert renewed.certificate.serial_number != party.identity.certificate.serial_number
+    with client.connect(renewed) as channel:
+        party.channel.close()
+        party.channel = channel
+        assert party.registry.GetCaller(reg.GetCallerRequest()).name == party.name
