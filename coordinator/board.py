@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from sqlmodel import col, select
-
 from coordinator import views
 from coordinator.fleet import Fleet
-from coordinator.models import Association, Benchmark, Dataset, Execution, Participant
+from coordinator.models import Benchmark, Participant
 from coordinator.store import Reader
 from housecall.v1 import registry_pb2 as reg
 from housecall.v1 import statements_pb2 as pb
@@ -16,7 +14,7 @@ Cell = reg.WatchBenchmarkResponse.Cell
 
 def snapshot(reader: Reader, benchmark: Benchmark, fleet: Fleet) -> reg.WatchBenchmarkResponse:
     """Approved datasets by approved models; empty cells were neither ordered nor submitted."""
-    datasets = _approved_datasets(reader, benchmark.id)
+    datasets = reader.approved_datasets(benchmark.id)
     models = reader.approved_models(benchmark)
     cells = [
         cell
@@ -33,19 +31,6 @@ def snapshot(reader: Reader, benchmark: Benchmark, fleet: Fleet) -> reg.WatchBen
     )
 
 
-def _approved_datasets(reader: Reader, benchmark_id: int) -> list[Dataset]:
-    query = (
-        select(Dataset)
-        .join(Association, col(Association.dataset_id) == col(Dataset.id))
-        .where(
-            Association.benchmark_id == benchmark_id,
-            Association.state == reg.ASSOCIATION_STATE_APPROVED,
-        )
-        .order_by(col(Association.id))
-    )
-    return list(reader.session.exec(query))
-
-
 def _cell(
     reader: Reader, benchmark_id: int, dataset_id: str, model_id: int, fleet: Fleet
 ) -> Cell | None:
@@ -53,12 +38,7 @@ def _cell(
     if reader.standing_result(benchmark_id, dataset_id, model_id, pb.PURPOSE_BENCHMARK):
         cell.state, cell.submitted = pb.EXECUTION_STATE_SUCCEEDED, True
         return cell
-    query = select(Execution).where(
-        Execution.benchmark_id == benchmark_id,
-        Execution.dataset_id == dataset_id,
-        Execution.model_id == model_id,
-    )
-    row = reader.session.exec(query.order_by(col(Execution.id).desc())).first()
+    row = reader.latest_execution(benchmark_id, dataset_id, model_id)
     if row is None:
         return None
     seen = views.execution(reader, row, fleet)

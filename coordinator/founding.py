@@ -145,14 +145,14 @@ def _first_entry(store: Store, house: House) -> None:
     )
     subject = statement.digest(said.signing_key)
     envelope = statement.sign(statement.build(said, {house.name: subject}), house.signing_key)
-    reader = store.writer()
-    if reader.tree_size():
+    writer = store.writer()
+    if writer.tree_size():
         raise Refusal(
             Kind.CONFLICT,
             "LEDGER_NOT_EMPTY",
             "the store holds a ledger already: point database_url at an empty one",
         )
-    batch = Batch(reader)
+    batch = Batch(writer, [])
     batch.append(
         envelope,
         statement.unverified(envelope),
@@ -161,7 +161,7 @@ def _first_entry(store: Store, house: House) -> None:
         accepted_at=datetime.now(UTC),
     )
     batch.flush()
-    reader.add(
+    writer.add(
         Participant(
             name=house.name,
             role=pb.ROLE_OPERATOR,
@@ -170,5 +170,5 @@ def _first_entry(store: Store, house: House) -> None:
             enrolled_index=0,
         )
     )
-    reader.commit()
-    reader.session.close()
+    writer.commit()
+    writer.close()

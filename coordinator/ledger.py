@@ -6,14 +6,14 @@ the transaction of the rows that follow from them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from coordinator.models import LedgerEntry, LedgerNode
-from coordinator.store import Reader
+from coordinator.models import LedgerEntry, LedgerNode, News
+from coordinator.store import Reader, Writer
 from housecall import merkle
 from housecall.note import sign_checkpoint, verifier_key
 from housecall.statement import Statement, unverified
@@ -62,26 +62,29 @@ class Ledger:
 class Batch:
     """Entries appended but not yet written: the tree grows in memory, `flush` writes."""
 
-    def __init__(self, reader: Reader) -> None:
-        self.size = reader.tree_size()
-        self._reader = reader
+    def __init__(self, writer: Writer, envelope_digests: Sequence[str]) -> None:
+        """`envelope_digests` are those that `find` may be asked for."""
+        self.size = writer.tree_size()
+        self._writer = writer
+        self._known = {
+            entry.envelope_digest: (entry.ledger_index, entry.thing_id)
+            for entry in writer.entries_by_digest(envelope_digests)
+        }
         self._nodes: dict[tuple[int, int], bytes] = {}
         self._new_nodes: list[dict[str, Any]] = []
-        self._entries: dict[str, dict[str, Any]] = {}
+        self._entries: list[dict[str, Any]] = []
+        self._news: list[dict[str, Any]] = []
 
     def node(self, level: int, number: int) -> bytes:
         """A node, from this batch's memory or the store; remembers what it fetched."""
         key = (level, number)
         if key not in self._nodes:
-            self._nodes[key] = self._reader.node(level, number)
+            self._nodes[key] = self._writer.node(level, number)
         return self._nodes[key]
 
     def find(self, envelope_digest: str) -> tuple[int, str] | None:
         """(index, id) of an envelope that is in the ledger or in this batch."""
-        if pending := self._entries.get(envelope_digest):
-            return int(pending["ledger_index"]), str(pending["thing_id"])
-        found = self._reader.entry_by_digest(envelope_digest)
-        return (found.ledger_index, found.thing_id) if found else None
+        return self._known.get(envelope_digest)
 
     def append(
         self,
@@ -91,32 +94,33 @@ class Batch:
         signer: str,
         thing_id: str,
         accepted_at: datetime,
+        concerns: Iterable[str] = (),
     ) -> int:
+        """The index that it gets. `concerns` are the sites that shall hear of it."""
         index = self.size
         for level, number, value in merkle.new_nodes(index, merkle.leaf_hash(envelope), self.node):
             self._nodes[level, number] = value
             self._new_nodes.append({"level": level, "number": number, "hash": value})
-        self._entries[statement.envelope_digest] = {
-            "ledger_index": index,
-            "envelope_digest": statement.envelope_digest,
-            "kind": statement.kind,
-            "signer": signer,
-            "thing_id": thing_id,
-            "accepted_at": accepted_at,
-            "envelope": envelope,
-        }
+        self._known[statement.envelope_digest] = (index, thing_id)
+        self._entries.append(
+            {
+                "ledger_index": index,
+                "envelope_digest": statement.envelope_digest,
+                "kind": statement.kind,
+                "signer": signer,
+                "thing_id": thing_id,
+                "accepted_at": accepted_at,
+                "envelope": envelope,
+            }
+        )
+        self._news += [{"site": site, "ledger_index": index} for site in concerns]
         self.size += 1
         return index
 
     def flush(self) -> None:
-        self._reader.insert(LedgerEntry, list(self._entries.values()))
-        self._reader.insert(LedgerNode, self._new_nodes)
-        self._entries, self._new_nodes = {}, []
-
-    def forget_old_nodes(self, keep: int = 4096) -> None:
-        """Bound the memory of remembered nodes."""
-        if len(self._nodes) > keep:
-            self._nodes.clear()
+        self._writer.insert(LedgerEntry, self._entries)
+        self._writer.insert(LedgerNode, self._new_nodes)
+        self._writer.insert(News, self._news)
 
 
 def predicate_of(entry: LedgerEntry) -> Any:

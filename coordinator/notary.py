@@ -22,12 +22,12 @@ from sqlalchemy import exc
 
 from coordinator.caller import Caller, CallerRole
 from coordinator.ledger import Batch, Ledger
-from coordinator.models import News
 from coordinator.rules import RULES, Effect, Fact
-from coordinator.store import Reader, Store
+from coordinator.store import Reader, Store, Writer
 from housecall import statement
 from housecall.errors import Kind, Refusal
 from housecall.rpc import refusal_of
+from housecall.statement import digest
 from housecall.v1 import ledger_pb2
 from housecall.v1 import statements_pb2 as pb
 
@@ -99,10 +99,10 @@ class Notary:
         return self.submit(envelope, caller).result(timeout=ACCEPTED_WITHIN_SECONDS)
 
     def _run(self) -> None:
-        reader = self._store.writer()
+        writer = self._store.writer()
         while jobs := self._next_jobs():
-            reader = self._settle(reader, jobs)
-        reader.session.close()
+            writer = self._settle(writer, jobs)
+        writer.close()
 
     def _next_jobs(self) -> list[_Job]:
         """Wait for one job, then take what else is there. Empty = stop."""
@@ -119,41 +119,45 @@ class Notary:
             jobs.append(job)
         return jobs
 
-    def _settle(self, reader: Reader, jobs: list[_Job]) -> Reader:
+    def _settle(self, writer: Writer, jobs: list[_Job]) -> Writer:
         """One transaction; answers everyone. A store that fails answers no one with a yes."""
         try:
-            batch = Batch(reader)
-            outcomes = [done for job in jobs if (done := self._consider(reader, batch, job))]
+            batch = Batch(writer, [digest(job.envelope) for job in jobs])
+            outcomes = [done for job in jobs if (done := self._consider(writer, batch, job))]
             batch.flush()
-            reader.commit()
-            self._answer(reader, batch, outcomes)
-            reader.session.rollback()  # ends the read transaction of the proofs
-            return reader
+            writer.commit()
+            self._answer(batch, outcomes)
+            writer.end()
+            return writer
         except Exception as error:
             refusal = _store_refusal(error)
-            reader.session.close()
+            writer.close()
             for job in jobs:
                 if not job.future.done():
                     job.future.set_exception(refusal)
             return self._store.writer()
 
-    def _consider(self, reader: Reader, batch: Batch, job: _Job) -> _Outcome | None:
+    def _consider(self, writer: Writer, batch: Batch, job: _Job) -> _Outcome | None:
         """Steps 1 to 4. A refusal is answered at once and leaves nothing behind."""
         try:
-            opened = self._verify(reader, job)  # 1
+            opened = self._verify(writer, job)  # 1
             if known := batch.find(opened.envelope_digest):  # 2
                 return _Outcome(job, opened.kind, *known, None)
             fact = Fact(opened, job.caller, batch.size, self._now())
-            effect = RULES[opened.kind](reader, opened.predicate, fact)  # 3
+            effect = RULES[opened.kind](writer, opened.predicate, fact)  # 3
         except Refusal as refusal:
             log.info("refused caller=%s code=%s", job.caller.name, refusal.code)
             job.future.set_exception(refusal)
             return None
         signer = effect.id if opened.kind == "ParticipantEnrolled" else job.caller.name
         index = batch.append(  # 4
-            job.envelope, opened, signer=signer, thing_id=effect.id, accepted_at=fact.at
+            job.envelope,
+            opened,
+            signer=signer,
+            thing_id=effect.id,
+            accepted_at=fact.at,
+            concerns=effect.concerns,
         )
-        reader.insert(News, [{"site": s, "ledger_index": index} for s in effect.concerns])
         return _Outcome(job, opened.kind, index, effect.id, effect)
 
     def _verify(self, reader: Reader, job: _Job) -> statement.Statement:
@@ -170,7 +174,7 @@ class Notary:
             raise Refusal(Kind.NOT_ALLOWED, "REVOKED", f"{caller.name} is revoked")
         return statement.verify(job.envelope, participant.signing_key)
 
-    def _answer(self, reader: Reader, batch: Batch, outcomes: list[_Outcome]) -> None:
+    def _answer(self, batch: Batch, outcomes: list[_Outcome]) -> None:
         if not outcomes:
             return
         size = batch.size

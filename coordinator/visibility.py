@@ -6,17 +6,13 @@ from __future__ import annotations
 
 from functools import cached_property
 
-from sqlmodel import col, select
-
 from coordinator.caller import Caller, CallerRole
 from coordinator.ledger import predicate_of
 from coordinator.models import (
     Association,
-    Benchmark,
     Dataset,
     Execution,
     LedgerEntry,
-    Model,
     News,
     Result,
 )
@@ -49,13 +45,11 @@ class Eyes:
 
     @cached_property
     def _preparations(self) -> set[str]:
-        query = select(Benchmark.preparation_digest).where(col(Benchmark.id).in_(self.committees))
-        return set(self._reader.session.exec(query))
+        return self._reader.preparations_of(self._caller.name)
 
     @cached_property
     def _models(self) -> set[int]:
-        query = select(Model.id).where(Model.owner == self._caller.name)
-        return set(self._reader.session.exec(query))
+        return self._reader.models_of(self._caller.name)
 
     def dataset(self, row: Dataset) -> bool:
         return (

@@ -16,36 +16,36 @@ from coordinator.rules.fact import (
     require_role,
     require_text,
 )
-from coordinator.store import Reader
+from coordinator.store import Writer
 from housecall.v1 import registry_pb2 as reg
 from housecall.v1 import statements_pb2 as pb
 
 DECISIONS = {"approve": pb.DECISION_APPROVE, "reject": pb.DECISION_REJECT}
 
 
-def requested(reader: Reader, said: pb.AssociationRequested, fact: Fact) -> Effect:
+def requested(writer: Writer, said: pb.AssociationRequested, fact: Fact) -> Effect:
     """A dataset cites the reference model's test on it; a model its test on the reference dataset,
     where the benchmark's policy names one."""
-    benchmark = reader.benchmark(said.benchmark_id)
+    benchmark = writer.benchmark(said.benchmark_id)
     policy = pb.BenchmarkPolicy.FromString(benchmark.policy)
     if said.WhichOneof("target") == "dataset_id":
         require_releaser(said)
-        _check_dataset(reader, said, benchmark, own_dataset(reader, said.dataset_id, fact))
+        _check_dataset(writer, said, benchmark, own_dataset(writer, said.dataset_id, fact))
         target, approval = f"dataset {said.dataset_id}", policy.datasets
     else:
-        _check_model(reader, said, benchmark, policy, fact)
+        _check_model(writer, said, benchmark, policy, fact)
         target, approval = f"model {said.model_id}", policy.models
-    if live := reader.live_association(benchmark.id, said.dataset_id, said.model_id):
+    if live := writer.live_association(benchmark.id, said.dataset_id, said.model_id):
         raise conflict(
             "ASSOCIATION_EXISTS",
             f"{target} and benchmark {benchmark.id}: association {live.id} is "
             f"{association_word(live.state)} already",
         )
-    return _record(reader, said, fact, _approved_by_policy(reader, benchmark, approval, fact))
+    return _record(writer, said, fact, _approved_by_policy(writer, benchmark, approval, fact))
 
 
 def _check_dataset(
-    reader: Reader, said: pb.AssociationRequested, benchmark: Benchmark, dataset: Dataset
+    writer: Writer, said: pb.AssociationRequested, benchmark: Benchmark, dataset: Dataset
 ) -> None:
     if dataset.state != reg.DATASET_STATE_OPERATIONAL:
         raise not_ready(
@@ -60,18 +60,18 @@ def _check_dataset(
             f"benchmark {benchmark.id} expects {benchmark.preparation_digest}: register and "
             "prepare it for this benchmark",
         )
-    _check_test(reader, said, benchmark, dataset.id, benchmark.reference_model_id)
+    _check_test(writer, said, benchmark, dataset.id, benchmark.reference_model_id)
 
 
 def _check_model(
-    reader: Reader,
+    writer: Writer,
     said: pb.AssociationRequested,
     benchmark: Benchmark,
     policy: pb.BenchmarkPolicy,
     fact: Fact,
 ) -> None:
     require_role(fact, CallerRole.PERSON, CallerRole.OPERATOR)
-    model: Model = reader.model(said.model_id)
+    model: Model = writer.model(said.model_id)
     if model.owner != fact.caller.name:
         raise not_entitled(fact, f"model {model.id} is {model.owner}'s")
     if model.id == benchmark.reference_model_id:
@@ -80,17 +80,17 @@ def _check_model(
             f"model {model.id} is the reference model of benchmark {benchmark.id} already",
         )
     if policy.reference_dataset_id:
-        _check_test(reader, said, benchmark, policy.reference_dataset_id, model.id)
+        _check_test(writer, said, benchmark, policy.reference_dataset_id, model.id)
 
 
 def _check_test(
-    reader: Reader,
+    writer: Writer,
     said: pb.AssociationRequested,
     benchmark: Benchmark,
     dataset_id: str,
     model_id: int,
 ) -> None:
-    test: Result | None = reader.result_by_digest(said.test_digest) if said.test_digest else None
+    test: Result | None = writer.result_by_digest(said.test_digest) if said.test_digest else None
     if test is None:
         raise invalid(
             "TEST_MISSING",
@@ -108,17 +108,17 @@ def _check_test(
 
 
 def _approved_by_policy(
-    reader: Reader, benchmark: Benchmark, approval: pb.AutoApproval, fact: Fact
+    writer: Writer, benchmark: Benchmark, approval: pb.AutoApproval, fact: Fact
 ) -> bool:
     if approval.mode == pb.APPROVAL_MODE_ALWAYS:
         return True
     if approval.mode == pb.APPROVAL_MODE_ALLOWLIST:
-        return fact.caller.name in {*approval.allowlist, *reader.committee(benchmark.id)}
+        return fact.caller.name in {*approval.allowlist, *writer.committee(benchmark.id)}
     return False
 
 
-def _record(reader: Reader, said: pb.AssociationRequested, fact: Fact, by_policy: bool) -> Effect:
-    number = reader.next_id(Association)
+def _record(writer: Writer, said: pb.AssociationRequested, fact: Fact, by_policy: bool) -> Effect:
+    number = writer.next_id(Association)
     state = reg.ASSOCIATION_STATE_APPROVED if by_policy else reg.ASSOCIATION_STATE_REQUESTED
     association = Association(
         id=number,
@@ -130,18 +130,18 @@ def _record(reader: Reader, said: pb.AssociationRequested, fact: Fact, by_policy
         state=state,
         test_digest=said.test_digest,
     )
-    reader.add(association)
-    _tell(reader, association, fact, "requested")
+    writer.add(association)
+    _tell(writer, association, fact, "requested")
     if by_policy:
-        _tell(reader, association, fact, "approved by policy")
+        _tell(writer, association, fact, "approved by policy")
     return _effect(association)
 
 
-def decided(reader: Reader, said: pb.AssociationDecided, fact: Fact) -> Effect:
+def decided(writer: Writer, said: pb.AssociationDecided, fact: Fact) -> Effect:
     """A vote of a committee member who did not ask for it."""
-    association = reader.association(said.association_id)
-    benchmark = reader.benchmark(association.benchmark_id)
-    if fact.caller.name not in reader.committee(benchmark.id):
+    association = writer.association(said.association_id)
+    benchmark = writer.benchmark(association.benchmark_id)
+    if fact.caller.name not in writer.committee(benchmark.id):
         raise not_entitled(fact, f"expected a committee member of benchmark {benchmark.id}")
     if fact.caller.name == association.requester:
         raise not_entitled(fact, "the requester cannot decide on the own request")
@@ -149,7 +149,7 @@ def decided(reader: Reader, said: pb.AssociationDecided, fact: Fact) -> Effect:
     if said.decision not in (pb.DECISION_APPROVE, pb.DECISION_REJECT):
         raise invalid("DECISION_INVALID", "decision: expected approve or reject")
     word = "approve" if said.decision == pb.DECISION_APPROVE else "reject"
-    votes = _votes(reader, association)
+    votes = _votes(writer, association)
     if votes.get(fact.caller.name) == said.decision:
         raise conflict("VOTE_EXISTS", f"{fact.caller.name} voted {word} already")
     votes[fact.caller.name] = said.decision
@@ -159,14 +159,14 @@ def decided(reader: Reader, said: pb.AssociationDecided, fact: Fact) -> Effect:
     else:
         check_association_move(association.id, association.state, outcome)
         association.state = outcome
-    reader.add(association)
-    _tell(reader, association, fact, word, said.reason)
+    writer.add(association)
+    _tell(writer, association, fact, word, said.reason)
     return _effect(association)
 
 
-def withdrawn(reader: Reader, said: pb.AssociationWithdrawn, fact: Fact) -> Effect:
+def withdrawn(writer: Writer, said: pb.AssociationWithdrawn, fact: Fact) -> Effect:
     """By whoever asked for it."""
-    association = reader.association(said.association_id)
+    association = writer.association(said.association_id)
     if fact.caller.name != association.requester:
         raise not_entitled(fact, f"association {association.id} was {association.requester}'s")
     if fact.caller.role is CallerRole.SITE:
@@ -174,27 +174,27 @@ def withdrawn(reader: Reader, said: pb.AssociationWithdrawn, fact: Fact) -> Effe
     withdrawn_state = reg.ASSOCIATION_STATE_WITHDRAWN
     check_association_move(association.id, association.state, withdrawn_state)
     association.state = withdrawn_state
-    reader.add(association)
-    _tell(reader, association, fact, "withdrawn", said.reason)
+    writer.add(association)
+    _tell(writer, association, fact, "withdrawn", said.reason)
     return _effect(association)
 
 
-def _votes(reader: Reader, association: Association) -> dict[str, int]:
+def _votes(writer: Writer, association: Association) -> dict[str, int]:
     """Each member's latest decision on this association."""
     return {
         event.actor: DECISIONS[event.what]
-        for event in reader.events(association.id)
+        for event in writer.events(association.id)
         if event.what in DECISIONS
     }
 
 
 def _tell(
-    reader: Reader, association: Association, fact: Fact, what: str, reason: str = ""
+    writer: Writer, association: Association, fact: Fact, what: str, reason: str = ""
 ) -> None:
-    reader.add(
+    writer.add(
         AssociationEvent(
             association_id=association.id,
-            number=len(reader.events(association.id)) + 1,
+            number=len(writer.events(association.id)) + 1,
             ledger_index=fact.index,
             at=fact.at,
             actor=fact.caller.name,

@@ -18,23 +18,23 @@ from coordinator.rules.fact import (
     require_text,
 )
 from coordinator.rules.models import check_pin
-from coordinator.store import Reader
+from coordinator.store import Writer
 from housecall.identity import split_id
 from housecall.v1 import statements_pb2 as pb
 
 
-def registered(reader: Reader, said: pb.BenchmarkRegistered, fact: Fact) -> Effect:
+def registered(writer: Writer, said: pb.BenchmarkRegistered, fact: Fact) -> Effect:
     require_role(fact, CallerRole.PERSON, CallerRole.OPERATOR)
     require_text(said, ["name"])
-    if existing := reader.benchmark_named(said.name):
+    if existing := writer.benchmark_named(said.name):
         raise conflict("BENCHMARK_EXISTS", f"benchmark {existing.id} is called {said.name} already")
-    _check_containers(reader, said)
+    _check_containers(writer, said)
     _check_schema("statistics_schema", said.statistics_schema)
     _check_schema("metrics_schema", said.metrics_schema)
-    committee = _check_committee(reader, said, fact)
-    _check_policy(reader, said.policy)
-    number = reader.next_id(Benchmark)
-    reader.add(
+    committee = _check_committee(writer, said, fact)
+    _check_policy(writer, said.policy)
+    number = writer.next_id(Benchmark)
+    writer.add(
         Benchmark(
             id=number,
             ledger_index=fact.index,
@@ -52,29 +52,29 @@ def registered(reader: Reader, said: pb.BenchmarkRegistered, fact: Fact) -> Effe
     return Effect(str(number), benchmark_id=number)
 
 
-def policy_changed(reader: Reader, said: pb.BenchmarkPolicyChanged, fact: Fact) -> Effect:
-    benchmark = reader.benchmark(said.benchmark_id)
-    if fact.caller.name not in reader.committee(benchmark.id):
+def policy_changed(writer: Writer, said: pb.BenchmarkPolicyChanged, fact: Fact) -> Effect:
+    benchmark = writer.benchmark(said.benchmark_id)
+    if fact.caller.name not in writer.committee(benchmark.id):
         raise not_entitled(fact, f"expected a committee member of benchmark {benchmark.id}")
-    _check_policy(reader, said.policy)
+    _check_policy(writer, said.policy)
     benchmark.policy = said.policy.SerializeToString()
-    reader.add(benchmark)
+    writer.add(benchmark)
     return Effect(str(benchmark.id), benchmark_id=benchmark.id)
 
 
-def _check_containers(reader: Reader, said: pb.BenchmarkRegistered) -> None:
+def _check_containers(writer: Writer, said: pb.BenchmarkRegistered) -> None:
     for pin, role, what in (
         (said.preparation, pb.CONTAINER_ROLE_PREPARATION, "preparation"),
         (said.evaluator, pb.CONTAINER_ROLE_EVALUATOR, "evaluator"),
     ):
-        container = reader.container(pin.id)
+        container = writer.container(pin.id)
         if container.role != role:
             raise invalid(
                 "CONTAINER_ROLE",
                 f"container {container.id} ({container.name}): expected one with role {what}",
             )
         check_pin(pin, container.id, container.digest, what)
-    model = reader.model(said.reference_model.id)
+    model = writer.model(said.reference_model.id)
     check_pin(said.reference_model, model.id, model.digest, "reference model")
 
 
@@ -91,7 +91,7 @@ def _check_schema(field: str, text: str) -> None:
         ) from error
 
 
-def _check_committee(reader: Reader, said: pb.BenchmarkRegistered, fact: Fact) -> set[str]:
+def _check_committee(writer: Writer, said: pb.BenchmarkRegistered, fact: Fact) -> set[str]:
     committee = set(said.committee)
     if fact.caller.name not in committee:
         raise invalid(
@@ -100,7 +100,7 @@ def _check_committee(reader: Reader, said: pb.BenchmarkRegistered, fact: Fact) -
     for name in committee:
         if split_id(name)[1] != "person":
             raise invalid("COMMITTEE_INVALID", f"{name}: expected a person")
-        reader.participant(name)
+        writer.participant(name)
     if not 1 <= said.votes_needed <= len(committee):
         raise invalid(
             "COMMITTEE_INVALID",
@@ -110,9 +110,9 @@ def _check_committee(reader: Reader, said: pb.BenchmarkRegistered, fact: Fact) -
     return committee
 
 
-def _check_policy(reader: Reader, policy: pb.BenchmarkPolicy) -> None:
+def _check_policy(writer: Writer, policy: pb.BenchmarkPolicy) -> None:
     for field in ("datasets", "models"):
         if getattr(policy, field).mode == pb.APPROVAL_MODE_UNSPECIFIED:
             raise invalid("POLICY_INVALID", f"policy.{field}: expected never, always or allowlist")
     if policy.reference_dataset_id:
-        reader.get(Dataset, policy.reference_dataset_id, "dataset")
+        writer.get(Dataset, policy.reference_dataset_id, "dataset")

@@ -13,7 +13,7 @@ from coordinator.rules.fact import (
     require_role,
     require_text,
 )
-from coordinator.store import Reader
+from coordinator.store import Writer
 from housecall.container_config import Role, check_parameters, parse
 from housecall.statement import container_digest
 from housecall.v1 import statements_pb2 as pb
@@ -25,7 +25,7 @@ ROLES = {
 }
 
 
-def registered(reader: Reader, said: pb.ContainerRegistered, fact: Fact) -> Effect:
+def registered(writer: Writer, said: pb.ContainerRegistered, fact: Fact) -> Effect:
     """Its configuration is lawful, its digest is that of its parts, and it is not there yet."""
     require_role(fact, CallerRole.PERSON, CallerRole.OPERATOR)
     require_text(said, ["name"])
@@ -45,13 +45,13 @@ def registered(reader: Reader, said: pb.ContainerRegistered, fact: Fact) -> Effe
             "CONTAINER_DIGEST_DIFFERS",
             f"container {said.name}: expected digest {expected}, got {said.container_digest}",
         )
-    if existing := reader.container_of(expected):
+    if existing := writer.container_of(expected):
         raise conflict(
             "CONTAINER_EXISTS",
             f"the same container is registered as {existing.id} ({existing.name}): use that one",
         )
-    number = reader.next_id(Container)
-    reader.add(
+    number = writer.next_id(Container)
+    writer.add(
         Container(
             id=number,
             ledger_index=fact.index,

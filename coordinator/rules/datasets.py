@@ -17,13 +17,13 @@ from coordinator.rules.fact import (
     require_text,
 )
 from coordinator.rules.models import check_pin
-from coordinator.store import Reader
+from coordinator.store import Writer
 from housecall.identity import short_name
 from housecall.v1 import registry_pb2 as reg
 from housecall.v1 import statements_pb2 as pb
 
 
-def registered(reader: Reader, said: pb.DatasetRegistered, fact: Fact) -> Effect:
+def registered(writer: Writer, said: pb.DatasetRegistered, fact: Fact) -> Effect:
     require_role(fact, CallerRole.SITE)
     require_text(said, ["name"])
     require_digest(said, "raw_fingerprint")
@@ -34,13 +34,13 @@ def registered(reader: Reader, said: pb.DatasetRegistered, fact: Fact) -> Effect
             "DATASET_ID_INVALID",
             f"dataset id {said.dataset_id!r}: expected {short_name(fact.caller.name)}/<number>",
         )
-    container = reader.container(said.preparation.id)
+    container = writer.container(said.preparation.id)
     if container.role != pb.CONTAINER_ROLE_PREPARATION:
         raise invalid("CONTAINER_ROLE", f"container {container.id}: expected a preparation")
     check_pin(said.preparation, container.id, container.digest, "preparation")
-    if reader.find(Dataset, said.dataset_id):
+    if writer.find(Dataset, said.dataset_id):
         raise conflict("DATASET_EXISTS", f"dataset {said.dataset_id} is registered already")
-    reader.add(
+    writer.add(
         Dataset(
             id=said.dataset_id,
             ledger_index=fact.index,
@@ -52,9 +52,9 @@ def registered(reader: Reader, said: pb.DatasetRegistered, fact: Fact) -> Effect
     return Effect(said.dataset_id, frozenset({fact.caller.name}))
 
 
-def operational(reader: Reader, said: pb.DatasetOperational, fact: Fact) -> Effect:
+def operational(writer: Writer, said: pb.DatasetOperational, fact: Fact) -> Effect:
     """Once, by its site, with the raw data that was registered and data nobody else has."""
-    dataset = own_dataset(reader, said.dataset_id, fact)
+    dataset = own_dataset(writer, said.dataset_id, fact)
     require_digest(said, "raw_fingerprint", "prepared_fingerprint")
     require_releaser(said)
     if dataset.state == reg.DATASET_STATE_OPERATIONAL:
@@ -67,18 +67,18 @@ def operational(reader: Reader, said: pb.DatasetOperational, fact: Fact) -> Effe
         )
     if not said.statistics.fields:
         raise invalid("STATISTICS_EMPTY", f"dataset {dataset.id}: expected statistics, got none")
-    if other := reader.dataset_of(said.prepared_fingerprint):
+    if other := writer.dataset_of(said.prepared_fingerprint):
         raise conflict("DATASET_DUPLICATE", f"dataset {other.id} has the same prepared data")
     dataset.state = reg.DATASET_STATE_OPERATIONAL
     dataset.prepared_fingerprint = said.prepared_fingerprint
     dataset.operational_index = fact.index
-    reader.add(dataset)
+    writer.add(dataset)
     return Effect(dataset.id, frozenset({dataset.site}))
 
 
-def own_dataset(reader: Reader, dataset_id: str, fact: Fact) -> Dataset:
+def own_dataset(writer: Writer, dataset_id: str, fact: Fact) -> Dataset:
     require_role(fact, CallerRole.SITE)
-    dataset = reader.dataset(dataset_id)
+    dataset = writer.dataset(dataset_id)
     if dataset.site != fact.caller.name:
         raise not_entitled(fact, f"dataset {dataset.id} is {dataset.site}'s")
     return dataset

@@ -7,21 +7,21 @@ from coordinator.models import Benchmark, Execution
 from coordinator.rules.datasets import require_releaser
 from coordinator.rules.fact import Effect, Fact, conflict, invalid, not_entitled, not_ready
 from coordinator.rules.models import check_pin
-from coordinator.store import Reader
+from coordinator.store import Writer
 from housecall.v1 import statements_pb2 as pb
 
 
-def requested(reader: Reader, said: pb.ExecutionRequested, fact: Fact) -> Effect:
+def requested(writer: Writer, said: pb.ExecutionRequested, fact: Fact) -> Effect:
     """Each line names an approved dataset and model; tests run on the reference dataset only."""
-    benchmark = reader.benchmark(said.benchmark_id)
+    benchmark = writer.benchmark(said.benchmark_id)
     if not said.executions:
         raise invalid("EXECUTIONS_MISSING", "expected at least one execution, got none")
     check = _check_test_line if said.purpose == pb.PURPOSE_TEST else _check_line
     if said.purpose not in (pb.PURPOSE_TEST, pb.PURPOSE_BENCHMARK):
         raise invalid("PURPOSE_INVALID", "purpose: expected benchmark or test")
     for line in said.executions:
-        check(reader, benchmark, line, fact)
-        if other := reader.open_execution(benchmark.id, line.dataset_id, line.model.digest):
+        check(writer, benchmark, line, fact)
+        if other := writer.open_execution(benchmark.id, line.dataset_id, line.model.digest):
             raise conflict(
                 "EXECUTION_OPEN",
                 f"execution {other.id} of model {line.model.id} on dataset {line.dataset_id} has "
@@ -30,23 +30,23 @@ def requested(reader: Reader, said: pb.ExecutionRequested, fact: Fact) -> Effect
     keys = [(line.dataset_id, line.model.id) for line in said.executions]
     if len(set(keys)) != len(keys):
         raise invalid("EXECUTIONS_REPEATED", "an execution is requested twice in one statement")
-    return _record(reader, said, fact)
+    return _record(writer, said, fact)
 
 
 def _check_line(
-    reader: Reader, benchmark: Benchmark, line: pb.RequestedExecution, fact: Fact
+    writer: Writer, benchmark: Benchmark, line: pb.RequestedExecution, fact: Fact
 ) -> None:
-    if fact.caller.name not in reader.committee(benchmark.id):
+    if fact.caller.name not in writer.committee(benchmark.id):
         raise not_entitled(fact, f"expected a committee member of benchmark {benchmark.id}")
-    model = reader.model(line.model.id)
+    model = writer.model(line.model.id)
     check_pin(line.model, model.id, model.digest, "model")
     if model.id != benchmark.reference_model_id:
-        require_approved(reader, benchmark, model_id=model.id)
-    require_approved(reader, benchmark, dataset_id=line.dataset_id)
+        require_approved(writer, benchmark, model_id=model.id)
+    require_approved(writer, benchmark, dataset_id=line.dataset_id)
 
 
 def _check_test_line(
-    reader: Reader, benchmark: Benchmark, line: pb.RequestedExecution, fact: Fact
+    writer: Writer, benchmark: Benchmark, line: pb.RequestedExecution, fact: Fact
 ) -> None:
     reference = pb.BenchmarkPolicy.FromString(benchmark.policy).reference_dataset_id
     if not reference or line.dataset_id != reference:
@@ -55,18 +55,18 @@ def _check_test_line(
             f"tests of benchmark {benchmark.id} run on {reference or 'no dataset yet'}, got "
             f"{line.dataset_id}",
         )
-    model = reader.model(line.model.id)
+    model = writer.model(line.model.id)
     check_pin(line.model, model.id, model.digest, "model")
-    if fact.caller.name not in {model.owner, *reader.committee(benchmark.id)}:
+    if fact.caller.name not in {model.owner, *writer.committee(benchmark.id)}:
         raise not_entitled(fact, f"expected model {model.id}'s owner or a committee member")
-    reader.dataset(reference)
+    writer.dataset(reference)
 
 
 def require_approved(
-    reader: Reader, benchmark: Benchmark, *, dataset_id: str = "", model_id: int = 0
+    writer: Writer, benchmark: Benchmark, *, dataset_id: str = "", model_id: int = 0
 ) -> None:
     """A run before approval is refused."""
-    if not reader.is_approved(benchmark.id, dataset_id, model_id):
+    if not writer.is_approved(benchmark.id, dataset_id, model_id):
         what = f"dataset {dataset_id}" if dataset_id else f"model {model_id}"
         raise not_ready(
             "NOT_APPROVED",
@@ -75,8 +75,8 @@ def require_approved(
         )
 
 
-def _record(reader: Reader, said: pb.ExecutionRequested, fact: Fact) -> Effect:
-    first = reader.next_id(Execution)
+def _record(writer: Writer, said: pb.ExecutionRequested, fact: Fact) -> Effect:
+    first = writer.next_id(Execution)
     rows = [
         Execution(
             id=first + number,
@@ -85,7 +85,7 @@ def _record(reader: Reader, said: pb.ExecutionRequested, fact: Fact) -> Effect:
             requester=fact.caller.name,
             benchmark_id=said.benchmark_id,
             dataset_id=line.dataset_id,
-            site=reader.dataset(line.dataset_id).site,
+            site=writer.dataset(line.dataset_id).site,
             model_id=line.model.id,
             model_digest=line.model.digest,
             purpose=said.purpose,
@@ -93,7 +93,7 @@ def _record(reader: Reader, said: pb.ExecutionRequested, fact: Fact) -> Effect:
         )
         for number, line in enumerate(said.executions)
     ]
-    reader.add(*rows)
+    writer.add(*rows)
     return Effect(
         str(first),
         frozenset(row.site for row in rows),
@@ -102,17 +102,17 @@ def _record(reader: Reader, said: pb.ExecutionRequested, fact: Fact) -> Effect:
     )
 
 
-def cancelled(reader: Reader, said: pb.ExecutionCancelled, fact: Fact) -> Effect:
+def cancelled(writer: Writer, said: pb.ExecutionCancelled, fact: Fact) -> Effect:
     """By who requested it or any member of the committee."""
-    rows = [reader.execution(number) for number in said.execution_ids]
+    rows = [writer.execution(number) for number in said.execution_ids]
     if not rows:
         raise invalid("EXECUTIONS_MISSING", "expected at least one execution, got none")
     for row in rows:
-        if fact.caller.name not in {row.requester, *reader.committee(row.benchmark_id)}:
+        if fact.caller.name not in {row.requester, *writer.committee(row.benchmark_id)}:
             raise not_entitled(fact, f"execution {row.id} was requested by {row.requester}")
         require_open(row)
     for row in rows:
-        end(reader, row, pb.EXECUTION_STATE_CANCELLED, "CANCELLED", fact)
+        end(writer, row, pb.EXECUTION_STATE_CANCELLED, "CANCELLED", fact)
     return Effect(
         str(rows[0].id),
         frozenset(row.site for row in rows),
@@ -121,9 +121,9 @@ def cancelled(reader: Reader, said: pb.ExecutionCancelled, fact: Fact) -> Effect
     )
 
 
-def ended(reader: Reader, said: pb.ExecutionEnded, fact: Fact) -> Effect:
+def ended(writer: Writer, said: pb.ExecutionEnded, fact: Fact) -> Effect:
     """The site says how its order ended without a result."""
-    row = reader.execution(said.execution_id)
+    row = writer.execution(said.execution_id)
     if row.site != fact.caller.name:
         raise not_entitled(fact, f"execution {row.id} is {row.site}'s")
     require_releaser(said)
@@ -132,7 +132,7 @@ def ended(reader: Reader, said: pb.ExecutionEnded, fact: Fact) -> Effect:
     if not said.reason.replace("_", "").isalnum() or len(said.reason) > 64:
         raise invalid("REASON_INVALID", "reason: expected a code such as STEP_FAILED")
     require_open(row)
-    end(reader, row, said.state, said.reason, fact)
+    end(writer, row, said.state, said.reason, fact)
     return Effect(str(row.id), frozenset({row.site}), benchmark_id=row.benchmark_id)
 
 
@@ -142,6 +142,6 @@ def require_open(row: Execution) -> None:
         raise conflict("EXECUTION_ENDED", f"execution {row.id} has ended: {word}")
 
 
-def end(reader: Reader, row: Execution, state: int, reason: str, fact: Fact) -> None:
+def end(writer: Writer, row: Execution, state: int, reason: str, fact: Fact) -> None:
     row.state, row.reason, row.updated_at = state, reason, fact.at
-    reader.add(row)
+    writer.add(row)

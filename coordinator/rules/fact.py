@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from coordinator.caller import Caller, CallerRole
-from coordinator.store import Reader
+from coordinator.store import Writer
 from housecall.errors import Kind, Refusal
 from housecall.statement import Statement
 
@@ -40,7 +40,7 @@ class Effect:
     benchmark_id: int = 0
 
 
-Rule = Callable[[Reader, Any, Fact], Effect]
+Rule = Callable[[Writer, Any, Fact], Effect]
 
 
 def require_role(fact: Fact, *roles: CallerRole) -> None:

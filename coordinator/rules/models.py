@@ -13,15 +13,15 @@ from coordinator.rules.fact import (
     require_role,
     require_text,
 )
-from coordinator.store import Reader
+from coordinator.store import Writer
 from housecall.v1 import statements_pb2 as pb
 
 
-def registered(reader: Reader, said: pb.ModelRegistered, fact: Fact) -> Effect:
+def registered(writer: Writer, said: pb.ModelRegistered, fact: Fact) -> Effect:
     """A model container, offered once, by the one who registered it."""
     require_role(fact, CallerRole.PERSON, CallerRole.OPERATOR)
     require_text(said, ["name"])
-    container = reader.container(said.container.id)
+    container = writer.container(said.container.id)
     if container.role != pb.CONTAINER_ROLE_MODEL:
         raise invalid(
             "CONTAINER_ROLE", f"container {container.id} ({container.name}): expected a model's"
@@ -29,12 +29,12 @@ def registered(reader: Reader, said: pb.ModelRegistered, fact: Fact) -> Effect:
     check_pin(said.container, container.id, container.digest, "container")
     if container.owner != fact.caller.name:
         raise not_entitled(fact, f"container {container.id} is {container.owner}'s")
-    if existing := reader.model_of(container.digest):
+    if existing := writer.model_of(container.digest):
         raise conflict(
             "MODEL_EXISTS", f"container {container.id} is offered as model {existing.id} already"
         )
-    number = reader.next_id(Model)
-    reader.add(
+    number = writer.next_id(Model)
+    writer.add(
         Model(
             id=number,
             ledger_index=fact.index,

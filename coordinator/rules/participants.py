@@ -7,7 +7,7 @@ from datetime import UTC, timedelta
 from coordinator.caller import CallerRole
 from coordinator.models import JoinToken, Participant
 from coordinator.rules.fact import Effect, Fact, conflict, invalid, not_entitled, require_role
-from coordinator.store import Reader
+from coordinator.store import Writer
 from housecall.errors import Kind, Refusal
 from housecall.identity import spiffe_id, split_id
 from housecall.v1 import statements_pb2 as pb
@@ -15,7 +15,7 @@ from housecall.v1 import statements_pb2 as pb
 LONGEST_TOKEN = timedelta(days=30)
 
 
-def token_issued(reader: Reader, said: pb.JoinTokenIssued, fact: Fact) -> Effect:
+def token_issued(writer: Writer, said: pb.JoinTokenIssued, fact: Fact) -> Effect:
     """Operators issue tokens for names that nobody holds."""
     require_role(fact, CallerRole.OPERATOR)
     _check_name(said.name, said.role, fact.caller.name)
@@ -26,10 +26,10 @@ def token_issued(reader: Reader, said: pb.JoinTokenIssued, fact: Fact) -> Effect
             f"join token expires at {expires_at.isoformat()}: expected between now and "
             f"{LONGEST_TOKEN.days} days from now; is this machine's clock right?",
         )
-    _check_free(reader, said.name)
-    if reader.find(JoinToken, said.token_id):
+    _check_free(writer, said.name)
+    if writer.find(JoinToken, said.token_id):
         raise conflict("TOKEN_EXISTS", f"join token {said.token_id} was issued before")
-    reader.add(
+    writer.add(
         JoinToken(
             token_id=said.token_id,
             name=said.name,
@@ -41,9 +41,9 @@ def token_issued(reader: Reader, said: pb.JoinTokenIssued, fact: Fact) -> Effect
     return Effect(said.token_id)
 
 
-def token_revoked(reader: Reader, said: pb.JoinTokenRevoked, fact: Fact) -> Effect:
+def token_revoked(writer: Writer, said: pb.JoinTokenRevoked, fact: Fact) -> Effect:
     require_role(fact, CallerRole.OPERATOR)
-    token = reader.get(JoinToken, said.token_id, "join token")
+    token = writer.get(JoinToken, said.token_id, "join token")
     if token.used_index is not None:
         raise conflict(
             "TOKEN_USED",
@@ -51,22 +51,22 @@ def token_revoked(reader: Reader, said: pb.JoinTokenRevoked, fact: Fact) -> Effe
             f"(`housecall admin revoke {token.name}`)",
         )
     token.revoked_index = fact.index
-    reader.add(token)
+    writer.add(token)
     return Effect(token.token_id)
 
 
-def enrolled(reader: Reader, said: pb.ParticipantEnrolled, fact: Fact) -> Effect:
+def enrolled(writer: Writer, said: pb.ParticipantEnrolled, fact: Fact) -> Effect:
     """A joiner introduces the key that signs this very statement, once, as its token says."""
     require_role(fact, CallerRole.JOINER)
-    token = reader.get(JoinToken, said.token_id, "join token")
+    token = writer.get(JoinToken, said.token_id, "join token")
     _check_open(token, fact)
     if fact.caller.name.rpartition("/")[2] != said.token_id:
         raise not_entitled(fact, f"its certificate is of another token than {said.token_id}")
     if (said.name, said.role) != (token.name, token.role):
         raise not_entitled(fact, f"the token is for {token.name}, not for {said.name}")
-    _check_free(reader, said.name)
+    _check_free(writer, said.name)
     token.used_index = fact.index
-    reader.add(
+    writer.add(
         token,
         Participant(
             name=said.name,
@@ -79,15 +79,15 @@ def enrolled(reader: Reader, said: pb.ParticipantEnrolled, fact: Fact) -> Effect
     return Effect(said.name)
 
 
-def revoked(reader: Reader, said: pb.ParticipantRevoked, fact: Fact) -> Effect:
+def revoked(writer: Writer, said: pb.ParticipantRevoked, fact: Fact) -> Effect:
     """Operators revoke; everybody may revoke themselves."""
     if fact.caller.name != said.name:
         require_role(fact, CallerRole.OPERATOR)
-    participant = reader.participant(said.name)
+    participant = writer.participant(said.name)
     if split_id(said.name)[1] == "coordinator" or participant.revoked_index is not None:
         raise conflict("ALREADY_REVOKED", f"{said.name} is revoked or cannot be")
     participant.revoked_index = fact.index
-    reader.add(participant)
+    writer.add(participant)
     return Effect(said.name, revoked=said.name)
 
 
@@ -101,8 +101,8 @@ def _check_name(name: str, role: int, issuer: str) -> None:
         )
 
 
-def _check_free(reader: Reader, name: str) -> None:
-    if reader.find(Participant, name):
+def _check_free(writer: Writer, name: str) -> None:
+    if writer.find(Participant, name):
         raise conflict("NAME_TAKEN", f"{name} is enrolled already: choose another name")
 
 

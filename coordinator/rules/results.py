@@ -8,28 +8,28 @@ from coordinator.rules.datasets import own_dataset, require_releaser
 from coordinator.rules.executions import end, require_approved
 from coordinator.rules.fact import Effect, Fact, conflict, invalid, not_ready
 from coordinator.rules.models import check_pin
-from coordinator.store import Reader
+from coordinator.store import Writer
 from housecall.identity import short_name
 from housecall.v1 import registry_pb2 as reg
 from housecall.v1 import statements_pb2 as pb
 
 
-def submitted(reader: Reader, said: pb.ResultSubmitted, fact: Fact) -> Effect:
+def submitted(writer: Writer, said: pb.ResultSubmitted, fact: Fact) -> Effect:
     """Of the site's own operational dataset, with what the benchmark pins, once."""
-    dataset = own_dataset(reader, said.dataset_id, fact)
+    dataset = own_dataset(writer, said.dataset_id, fact)
     require_releaser(said)
-    benchmark = reader.benchmark(said.benchmark_id)
-    _check_what(reader, said, benchmark, dataset)
-    _check_standing(reader, said, benchmark)
-    execution = _check_execution(reader, said)
-    previous = reader.standing_result(benchmark.id, dataset.id, said.model.id, said.purpose)
+    benchmark = writer.benchmark(said.benchmark_id)
+    _check_what(writer, said, benchmark, dataset)
+    _check_standing(writer, said, benchmark)
+    execution = _check_execution(writer, said)
+    previous = writer.standing_result(benchmark.id, dataset.id, said.model.id, said.purpose)
     _check_supersedes(said, previous)
-    number = reader.next_id(Result)
+    number = writer.next_id(Result)
     name = f"b{benchmark.id}m{said.model.id}d{dataset.id.partition('/')[2]}"
     if previous:
         previous.superseded_by = fact.statement.envelope_digest
-        reader.add(previous)
-    reader.add(
+        writer.add(previous)
+    writer.add(
         Result(
             id=number,
             ledger_index=fact.index,
@@ -43,7 +43,7 @@ def submitted(reader: Reader, said: pb.ResultSubmitted, fact: Fact) -> Effect:
         )
     )
     if execution:
-        end(reader, execution, pb.EXECUTION_STATE_SUCCEEDED, "", fact)
+        end(writer, execution, pb.EXECUTION_STATE_SUCCEEDED, "", fact)
     return Effect(
         f"{short_name(dataset.site)}/{name}",
         frozenset({dataset.site}),
@@ -52,7 +52,7 @@ def submitted(reader: Reader, said: pb.ResultSubmitted, fact: Fact) -> Effect:
 
 
 def _check_what(
-    reader: Reader, said: pb.ResultSubmitted, benchmark: Benchmark, dataset: Dataset
+    writer: Writer, said: pb.ResultSubmitted, benchmark: Benchmark, dataset: Dataset
 ) -> None:
     if dataset.state != reg.DATASET_STATE_OPERATIONAL:
         raise not_ready("DATASET_NOT_OPERATIONAL", f"dataset {dataset.id} is not operational")
@@ -62,13 +62,13 @@ def _check_what(
             f"dataset {dataset.id}: expected prepared fingerprint {dataset.prepared_fingerprint}, "
             f"got {said.prepared_fingerprint}",
         )
-    expected = reader.entry(benchmark.ledger_index).envelope_digest
+    expected = writer.entry(benchmark.ledger_index).envelope_digest
     if said.benchmark_digest != expected:
         raise invalid(
             "PIN_DIFFERS",
             f"benchmark {benchmark.id}: expected digest {expected}, got {said.benchmark_digest}",
         )
-    model = reader.model(said.model.id)
+    model = writer.model(said.model.id)
     check_pin(said.model, model.id, model.digest, "model")
     if said.evaluator.digest != benchmark.evaluator_digest:
         raise invalid(
@@ -83,20 +83,20 @@ def _check_what(
         )
 
 
-def _check_standing(reader: Reader, said: pb.ResultSubmitted, benchmark: Benchmark) -> None:
+def _check_standing(writer: Writer, said: pb.ResultSubmitted, benchmark: Benchmark) -> None:
     """Benchmark results need approved associations; tests come before any."""
     if said.purpose == pb.PURPOSE_BENCHMARK:
-        require_approved(reader, benchmark, dataset_id=said.dataset_id)
+        require_approved(writer, benchmark, dataset_id=said.dataset_id)
         if said.model.id != benchmark.reference_model_id:
-            require_approved(reader, benchmark, model_id=said.model.id)
+            require_approved(writer, benchmark, model_id=said.model.id)
     elif said.purpose != pb.PURPOSE_TEST:
         raise invalid("PURPOSE_INVALID", "purpose: expected benchmark or test")
 
 
-def _check_execution(reader: Reader, said: pb.ResultSubmitted) -> Execution | None:
+def _check_execution(writer: Writer, said: pb.ResultSubmitted) -> Execution | None:
     if not said.execution_id:
         return None
-    execution = reader.execution(said.execution_id)
+    execution = writer.execution(said.execution_id)
     got = (execution.benchmark_id, execution.dataset_id, execution.model_id, execution.purpose)
     if got != (said.benchmark_id, said.dataset_id, said.model.id, said.purpose):
         raise invalid("EXECUTION_DIFFERS", f"execution {execution.id} is of something else")

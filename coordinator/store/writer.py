@@ -1,0 +1,75 @@
+"""The one session that writes: rows of a batch, seen by the batch's later questions.
+
+Rows that were found or added in a batch are held by key, so that a key is asked of the database
+once a batch; other questions write pending rows out first. `end` forgets everything.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import func, insert, inspect
+from sqlmodel import Session, SQLModel, select
+
+from coordinator.store.reader import Reader, Row
+
+
+class Writer(Reader):
+    """Used by the notary's thread only."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(session)
+        self._held: dict[tuple[type[SQLModel], Any], SQLModel] = {}
+        self._next_ids: dict[type[SQLModel], int] = {}
+        self._pending = False
+
+    def find(self, table: type[Row], key: Any) -> Row | None:
+        held = self._held.get((table, key))
+        if held is not None:
+            return held  # type: ignore[return-value]
+        row = self.session.get(table, key)
+        if row is not None:
+            self._held[table, key] = row
+        return row
+
+    @property
+    def ask(self) -> Session:
+        """The session with everything pending written out, so that queries see it."""
+        if self._pending:
+            self.session.flush()
+            self._pending = False
+        return self.session
+
+    def next_id(self, table: type[Any]) -> int:
+        """One more than the largest; counted on within a batch."""
+        if table not in self._next_ids:
+            self._next_ids[table] = self.ask.exec(select(func.max(table.id))).one() or 0
+        self._next_ids[table] += 1
+        return self._next_ids[table]
+
+    def add(self, *rows: SQLModel) -> None:
+        """New or changed rows, written with the batch or before the next question needs them."""
+        for row in rows:
+            key = inspect(type(row)).primary_key_from_instance(row)
+            self._held[type(row), key[0] if len(key) == 1 else tuple(key)] = row
+        self.session.add_all(rows)
+        self._pending = True
+
+    def insert(self, table: type[SQLModel], rows: list[dict[str, Any]]) -> None:
+        """Many rows at once, past the ORM: the hot path."""
+        if rows:
+            self.session.execute(insert(table), rows)
+
+    def commit(self) -> None:
+        self.session.commit()
+
+    def end(self) -> None:
+        """After a batch: end the transaction and forget what was held."""
+        self.session.rollback()
+        self.session.expunge_all()
+        self._held.clear()
+        self._next_ids.clear()
+        self._pending = False
+
+    def close(self) -> None:
+        self.session.close()
