@@ -97,7 +97,7 @@ def build(predicate: Message, subjects: Mapping[str, str]) -> bytes:
             for name, value in subjects.items()
         ],
         "predicateType": TYPE_PREFIX + predicate.DESCRIPTOR.name,
-        "predicate": _whole_numbers(json_format.MessageToDict(predicate)),
+        "predicate": _predicate_json(predicate),
     }
     return json.dumps(body, indent=1, ensure_ascii=False, allow_nan=False).encode()
 
@@ -183,12 +183,22 @@ def _pae(payload: bytes) -> bytes:
     return b"DSSEv1 %d %s %d %s" % (len(kind), kind, len(payload), payload)
 
 
-def _whole_numbers(value: Any) -> Any:
-    """Struct holds every number as a double: write 12.0 as the 12 that it was."""
+def _predicate_json(predicate: Message) -> dict[str, Any]:
+    """proto3 JSON with nothing left out: a zero or a false is stated, not implied."""
+    body = json_format.MessageToDict(predicate, always_print_fields_with_no_presence=True)
+    for field in predicate.DESCRIPTOR.fields:
+        if field.message_type and field.message_type.full_name == "google.protobuf.Struct":
+            body[field.json_name] = tidy(body.get(field.json_name, {}))
+    return body
+
+
+def tidy(value: Any) -> Any:
+    """A Struct's content, by key, and with the numbers that it holds as doubles written as they
+    were: 12, not 12.0."""
     if isinstance(value, dict):
-        return {key: _whole_numbers(item) for key, item in value.items()}
+        return {key: tidy(value[key]) for key in sorted(value)}
     if isinstance(value, list):
-        return [_whole_numbers(item) for item in value]
+        return [tidy(item) for item in value]
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
         return int(value)
     return value

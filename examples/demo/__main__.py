@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from examples.demo import benchmark, story, summary
@@ -66,7 +67,7 @@ def show(world: World, record: story.Record) -> None:
     for words in (
         ["association", "ls", "--benchmark", "1"],
         ["benchmark", "watch", "1", "--once"],
-        ["result", "ls", "--benchmark", "1", "--purpose", "benchmark"],
+        ["result", "ls", "--benchmark", "1"],
         ["site", "ls"],
     ):
         done = World(world.folder, lambda _line: None, world.sockets).run(COMMITTEE, *words)
@@ -88,7 +89,7 @@ def _images(clock: Clock) -> None:
 
 def main() -> int:
     clock = Clock()
-    actions = {"run": run, "down": down, "up": lambda clock: _up(clock)}
+    actions: dict[str, Callable[[Clock], None]] = {"run": run, "down": down, "up": _up}
     if len(sys.argv) != 2 or sys.argv[1] not in actions:
         print(USAGE, file=sys.stderr)
         return 2

@@ -85,7 +85,8 @@ def _review(world: World, site: str, verdict: str) -> None:
         time.sleep(0.2)
     number = str(reviews[0]["id"])
     world.run(site, "review", "show", number)
-    world.run(site, "review", verdict, number, "--yes")
+    answer = ["--yes"] if verdict == "approve" else []
+    world.run(site, "review", verdict, number, *answer)
 
 
 def await_orders(world: World) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import grpc
@@ -65,8 +64,8 @@ class Agent:
 
 
 @pytest.fixture
-def north(coordinator: World) -> Iterator[Party]:
-    yield coordinator.join("north", pb.ROLE_SITE)
+def north(coordinator: World) -> Party:
+    return coordinator.join("north", pb.ROLE_SITE)
 
 
 def prepared(coordinator: World, north: Party) -> tuple[Party, pb.Pin, pb.Pin]:

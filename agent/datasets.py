@@ -1,0 +1,329 @@
+"""What people do with the site's datasets, from registration to a place in a benchmark.
+
+Each method starts a piece of work, or joins the one under way, and returns its job; the job's
+feed ends with a draft, or says how it ended. Nothing here sends: that is `release.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+from google.protobuf import json_format
+
+from agent import catalog as states
+from agent.catalog import Catalog, Dataset
+from agent.events import Amount, Done, Feed, LogLine, StepChange
+from agent.execution import Executor
+from agent.fingerprints import Fingerprinter
+from agent.journal import Journal
+from agent.preparation import Preparation, require_not_operational
+from agent.records import Execution
+from agent.registry import Registry
+from agent.release import Item, Releases, local_user
+from agent.results import Results
+from agent.runs import Runs
+from agent.worker import CANCELLED, Job, Worker
+from housecall.errors import Kind, Refusal
+from housecall.statement import digest
+from housecall.v1 import statements_pb2 as pb
+
+
+@dataclass(frozen=True)
+class Registration:
+    """What somebody wants to register; one of benchmark and container is 0."""
+
+    name: str
+    description: str
+    location: str
+    data_path: str
+    labels_path: str
+    metadata_path: str
+    benchmark_id: int
+    container_id: int
+    already_prepared: bool
+
+
+class Datasets:
+    def __init__(
+        self,
+        catalog: Catalog,
+        journal: Journal,
+        registry: Registry,
+        fingerprints: Fingerprinter,
+        preparation: Preparation,
+        executor: Executor,
+        runs: Runs,
+        results: Results,
+        releases: Releases,
+        worker: Worker,
+    ) -> None:
+        self._catalog, self._journal, self._registry = catalog, journal, registry
+        self._fingerprints, self._preparation, self._executor = fingerprints, preparation, executor
+        self._runs, self._results, self._releases = runs, results, releases
+        self._worker = worker
+
+    def draft_registration(self, asked: Registration, uid: int) -> Job:
+        if not asked.name.strip():
+            raise Refusal(Kind.INVALID, "NAME_MISSING", "name: expected some text, got none")
+        if bool(asked.benchmark_id) == bool(asked.container_id):
+            raise Refusal(
+                Kind.INVALID,
+                "PREPARATION_UNCLEAR",
+                "expected either a benchmark or a preparation container, got both or none",
+            )
+        key = f"register:{uid}:{digest(repr(asked).encode())}"
+        return self._worker.spawn(key, lambda job: self._register(asked, uid, job.feed))
+
+    def prepare(self, dataset_id: str) -> Job:
+        """Takes a slot; runs what is missing of prepare, sanity_check and statistics."""
+        dataset = self._catalog.get(dataset_id)
+        require_not_operational(dataset)
+        number = dataset.number
+        return self._worker.queue(
+            _job_key(number), lambda job: self._preparation.run(number, job.feed, job.stop)
+        )
+
+    def stop_preparation(self, dataset_id: str) -> None:
+        dataset = self._catalog.get(dataset_id)
+        if not self._worker.cancel(_job_key(dataset.number), CANCELLED):
+            raise Refusal(
+                Kind.CONFLICT,
+                "NOT_PREPARING",
+                f"dataset {dataset.id}: expected a preparation that runs, got none",
+            )
+
+    def resume(self) -> None:
+        """At the start: preparations that were cut off go on."""
+        for dataset in self._catalog.all():
+            if dataset.state == states.PREPARING:
+                self.prepare(dataset.id)
+
+    def check(self, dataset_id: str, *, full: bool) -> Job:
+        """Does the data still have the fingerprints that were registered?"""
+        dataset = self._catalog.get(dataset_id)
+
+        def work(job: Job) -> None:
+            self._verify(dataset, job.feed, full=full)
+            what = "raw and prepared data" if dataset.prepared_fingerprint else "raw data"
+            job.feed.emit(Done(f"dataset {dataset.id}: {what} are unchanged", dataset.number))
+
+        return self._worker.spawn(f"check:{dataset.number}:{full}", work)
+
+    def draft_operational(self, dataset_id: str, uid: int) -> Job:
+        dataset = self._catalog.get(dataset_id)
+        require_not_operational(dataset)
+        key = f"operational:{uid}:{dataset.number}"
+        return self._worker.spawn(key, lambda job: self._operational(dataset, uid, job))
+
+    def draft_association(self, dataset_id: str, benchmark_id: int, uid: int) -> Job:
+        dataset = self._catalog.get(dataset_id)
+        key = f"associate:{uid}:{dataset.number}:{benchmark_id}"
+        return self._worker.spawn(key, lambda job: self._associate(dataset, benchmark_id, uid, job))
+
+    def draft_withdrawal(self, association_id: int, reason: str, uid: int) -> Job:
+        key = f"withdraw:{uid}:{association_id}:{digest(reason.encode())}"
+        return self._worker.spawn(
+            key, lambda job: self._withdraw(association_id, reason, uid, job.feed)
+        )
+
+    def _register(self, asked: Registration, uid: int, feed: Feed) -> None:
+        paths = {
+            "data": self._catalog.check_path(asked.data_path, "data path"),
+            "labels": self._catalog.check_path(asked.labels_path, "labels path"),
+        }
+        if asked.metadata_path:
+            paths["metadata"] = self._catalog.check_path(asked.metadata_path, "metadata path")
+        preparation = self._preparation_of(asked)
+        taken = self._fingerprints.take("raw data", paths, feed)
+        number = self._catalog.next_number()
+        dataset = Dataset(
+            number=number,
+            id=self._catalog.id_of(number),
+            name=asked.name,
+            description=asked.description,
+            location=asked.location,
+            data_path=str(paths["data"]),
+            labels_path=str(paths["labels"]),
+            metadata_path=str(paths.get("metadata", "")),
+            preparation_id=preparation.id,
+            preparation_digest=preparation.digest,
+            benchmark_id=asked.benchmark_id,
+            already_prepared=asked.already_prepared,
+            raw_fingerprint=taken,
+        )
+        self._draft(uid, [_registration_item(dataset, uid)], {"create": asdict(dataset)}, feed)
+
+    def _preparation_of(self, asked: Registration) -> pb.Pin:
+        if asked.benchmark_id:
+            pin = self._registry.benchmark(asked.benchmark_id).statement.preparation
+        else:
+            pin = pb.Pin(id=asked.container_id)
+        container = self._registry.container(pin.id, pin.digest)
+        if container.statement.role != pb.CONTAINER_ROLE_PREPARATION:
+            raise Refusal(
+                Kind.INVALID,
+                "CONTAINER_WRONG_ROLE",
+                f"container {container.id}: expected a preparation container, got "
+                f"{pb.ContainerRole.Name(container.statement.role)}",
+            )
+        return pb.Pin(id=container.id, digest=container.digest)
+
+    def _operational(self, dataset: Dataset, uid: int, job: Job) -> None:
+        if dataset.already_prepared and dataset.state != states.PREPARED:
+            dataset = self._checked_first(dataset, job)
+        if dataset.state != states.PREPARED:
+            raise Refusal(
+                Kind.NOT_READY,
+                "DATASET_NOT_PREPARED",
+                f"dataset {dataset.id}: expected it prepared, got it {dataset.state.lower()}; "
+                f"run `housecall dataset prepare {dataset.number}`",
+            )
+        self._verify(dataset, job.feed, full=False)
+        said = pb.DatasetOperational(
+            dataset_id=dataset.id,
+            raw_fingerprint=dataset.raw_fingerprint,
+            prepared_fingerprint=dataset.prepared_fingerprint,
+            steps=[
+                pb.StepRecord.FromString(raw)
+                for raw in self._journal.steps(f"dataset:{dataset.number}")
+            ],
+            releaser=local_user(uid),
+        )
+        json_format.ParseDict(dict(dataset.statistics), said.statistics)
+        subjects = {f"dataset {dataset.id}": dataset.prepared_fingerprint}
+        item = Item(said, subjects, f"operational:{dataset.number}", dataset.id)
+        effect = {"operational": dataset.number, "fingerprint": dataset.prepared_fingerprint}
+        self._draft(uid, [item], effect, job.feed)
+
+    def _checked_first(self, dataset: Dataset, job: Job) -> Dataset:
+        """Data that came prepared still needs its sanity check and statistics."""
+        work = self.prepare(dataset.id)
+        _pass_on(work, job)
+        work.outcome()
+        return self._catalog.get(dataset.id)
+
+    def _associate(self, dataset: Dataset, benchmark_id: int, uid: int, job: Job) -> None:
+        benchmark = self._registry.benchmark(benchmark_id)
+        reference = benchmark.statement.reference_model
+        recipe = self._executor.recipe(benchmark_id, reference.id, dataset.id)
+        earlier = self._earlier(benchmark_id, dataset)
+        started = self._runs.start(recipe, "TEST")
+        if started.job is not None:
+            _pass_on(started.job, job)
+            started.job.outcome()
+        execution = self._journal.execution(started.execution.id)
+        items = []
+        standing = self._results.standing("test", recipe.name)
+        if standing is None:
+            items.append(self._test_item(execution, uid))
+            test_digest = self._releases.envelope_digest(items[0])
+        else:
+            test_digest = standing.envelope_digest
+        said = pb.AssociationRequested(
+            benchmark_id=benchmark_id,
+            dataset_id=dataset.id,
+            test_digest=test_digest,
+            releaser=local_user(uid),
+        )
+        subjects = {
+            f"dataset {dataset.id}": dataset.prepared_fingerprint,
+            f"benchmark {benchmark_id}": benchmark.digest,
+            "test": test_digest,
+            **earlier,
+        }
+        items.append(Item(said, subjects, f"association:{benchmark_id}:{dataset.id}", dataset.id))
+        self._draft(uid, items, {}, job.feed)
+
+    def _test_item(self, execution: Execution, uid: int) -> Item:
+        return self._results.item(execution, "TEST", local_user(uid), order=False)
+
+    def _earlier(self, benchmark_id: int, dataset: Dataset) -> dict[str, str]:
+        """Earlier requests, as subjects: a new one must not be the very bytes of an old one, or it
+        would get the old one's receipt. Refuses while one is live, before the reference model runs
+        for nothing; the coordinator decides again."""
+        found = self._registry.associations(benchmark_id, dataset.id)
+        live = [each for each in found if each.state in ("REQUESTED", "APPROVED")]
+        if live:
+            raise Refusal(
+                Kind.CONFLICT,
+                "ASSOCIATION_EXISTS",
+                f"dataset {dataset.id} and benchmark {benchmark_id}: expected none yet, got "
+                f"association {live[-1].id}, which is {live[-1].state.lower()}",
+            )
+        return {f"earlier association {each.id}": each.envelope_digest for each in found}
+
+    def _withdraw(self, association_id: int, reason: str, uid: int, feed: Feed) -> None:
+        association = self._registry.association(association_id)
+        if not association.dataset_id:
+            raise Refusal(
+                Kind.NOT_ALLOWED,
+                "ASSOCIATION_NOT_OURS",
+                f"association {association_id}: expected one of this site's datasets, got a "
+                "model's",
+            )
+        dataset = self._catalog.get(association.dataset_id)
+        said = pb.AssociationWithdrawn(
+            association_id=association_id, reason=reason, releaser=local_user(uid)
+        )
+        subjects = {f"association {association_id}": association.envelope_digest}
+        item = Item(said, subjects, f"withdrawal:{association_id}", dataset.id)
+        self._draft(uid, [item], {}, feed)
+
+    def _verify(self, dataset: Dataset, feed: Feed, *, full: bool) -> None:
+        raw = self._catalog.parts(dataset, prepared=False)
+        expected = dataset.raw_fingerprint
+        self._fingerprints.require("raw data", raw, expected, feed, full=full)
+        if dataset.prepared_fingerprint and not dataset.already_prepared:
+            prepared = self._catalog.parts(dataset, prepared=True)
+            expected = dataset.prepared_fingerprint
+            self._fingerprints.require("prepared data", prepared, expected, feed, full=full)
+
+    def _draft(self, uid: int, items: list[Item], effect: dict[str, object], feed: Feed) -> None:
+        feed.emit(self._releases.draft(uid, items, effect))
+
+
+def _registration_item(dataset: Dataset, uid: int) -> Item:
+    said = pb.DatasetRegistered(
+        dataset_id=dataset.id,
+        name=dataset.name,
+        description=dataset.description,
+        location=dataset.location,
+        preparation=pb.Pin(id=dataset.preparation_id, digest=dataset.preparation_digest),
+        raw_fingerprint=dataset.raw_fingerprint,
+        already_prepared=dataset.already_prepared,
+        releaser=local_user(uid),
+    )
+    subjects = {f"dataset {dataset.id}": dataset.raw_fingerprint}
+    return Item(said, subjects, f"dataset:{dataset.number}", dataset.id)
+
+
+def require_approved(registry: Registry, benchmark_id: int, dataset_id: str) -> None:
+    """A run before approval is refused; so is one after the approval was taken back."""
+    found = registry.associations(benchmark_id, dataset_id)
+    if not any(each.state == "APPROVED" for each in found):
+        got = found[-1].state.lower() if found else "not requested"
+        number = dataset_id.rpartition("/")[2]
+        raise Refusal(
+            Kind.NOT_READY,
+            "NOT_APPROVED",
+            f"dataset {dataset_id} and benchmark {benchmark_id}: expected an approved "
+            f"association, got one that is {got}; "
+            + (
+                "wait for the committee"
+                if found
+                else f"run `housecall dataset associate {number} --benchmark {benchmark_id}`"
+            ),
+        )
+
+
+def _job_key(number: int) -> str:
+    return f"dataset:{number}"
+
+
+def _pass_on(source: Job, target: Job) -> None:
+    """What `source` says until it ends, to those who follow `target`."""
+    wanted: Callable[[], bool] = lambda: not target.stop.asked()  # noqa: E731
+    for event in source.feed.follow(wanted):
+        if isinstance(event, Amount | StepChange | LogLine):
+            target.feed.emit(event)

@@ -1,0 +1,42 @@
+"""The connection to an engine: made when first used, and again after it was closed."""
+
+from __future__ import annotations
+
+import os
+import socket
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import docker
+from docker.utils import kwargs_from_env
+
+from agent.engines.docker.failures import translated
+
+CALL_TIMEOUT_S = 120
+DEFAULT_URL = "unix:///var/run/docker.sock"
+
+
+class Connection:
+    """`socket` is the engine's own, None when it is reached over a network."""
+
+    def __init__(self, url: str | None) -> None:
+        self._url = url or os.environ.get("DOCKER_HOST") or DEFAULT_URL
+        self._given = url is not None
+        path = self._url.removeprefix("unix://")
+        self.socket = Path(path) if path != self._url else None
+
+    @cached_property
+    def client(self) -> Any:  # the stubs lack types for half of what is called
+        with translated("ENGINE_UNREACHABLE", "connect"):
+            if self.socket is not None:
+                with socket.socket(socket.AF_UNIX) as probe:  # the SDK leaks its own on failure
+                    probe.connect(str(self.socket))
+            tls = {} if self._given else kwargs_from_env()
+            settings: dict[str, Any] = {**tls, "base_url": self._url}
+            return docker.APIClient(**settings, timeout=CALL_TIMEOUT_S, max_pool_size=64)
+
+    def close(self) -> None:
+        if "client" in vars(self):
+            self.client.close()
+            del self.client

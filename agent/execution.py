@@ -1,0 +1,239 @@
+"""One execution: verify the data, infer, evaluate, check the metrics.
+
+The model is given the prepared data and never the labels; the evaluator is given predictions and
+labels and never the data. What was run is named by `Recipe.key`, which goes by content alone:
+whatever has the same key has the same result. Queues and outcomes are left to `runs.py`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from google.protobuf import json_format
+
+from agent import catalog as states
+from agent import contract
+from agent.catalog import Catalog, Dataset
+from agent.containers import Containers, Ready
+from agent.events import Feed
+from agent.fingerprints import Fingerprinter
+from agent.folders import empty_folder, fresh_folder, input_file, output_file, private_folder
+from agent.journal import Journal
+from agent.pipeline import Step, StepRunner
+from agent.preparation import Bounds
+from agent.records import Execution
+from agent.registry import Benchmark, Container, Model, Registry
+from agent.worker import Stop
+from housecall.container_config import Role
+from housecall.errors import Kind, Refusal
+from housecall.statement import digest
+from housecall.v1 import statements_pb2 as pb
+
+MODEL_ERRORS = frozenset({"STEP_FAILED", "STEP_OUT_OF_MEMORY", "STEP_TIMEOUT", "STEP_SILENT"})
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What an execution is made of; all of it verified and pinned."""
+
+    benchmark: Benchmark
+    model: Model
+    model_container: Container
+    evaluator: Container
+    dataset: Dataset
+
+    @property
+    def key(self) -> str:
+        parts = [
+            self.dataset.prepared_fingerprint,
+            self.model_container.digest,
+            self.evaluator.digest,
+        ]
+        return digest(json.dumps(parts).encode())
+
+    @property
+    def name(self) -> str:
+        """Of its result at the site: "b1m4d1"."""
+        return f"b{self.benchmark.id}m{self.model.id}d{self.dataset.number}"
+
+
+class Executor:
+    """Makes recipes and performs them."""
+
+    def __init__(
+        self,
+        root: Path,
+        catalog: Catalog,
+        registry: Registry,
+        containers: Containers,
+        runner: StepRunner,
+        fingerprints: Fingerprinter,
+        journal: Journal,
+        bounds: Bounds,
+        environment: Callable[[], pb.EnvironmentFacts],
+    ) -> None:
+        self._root = root
+        self._catalog, self._registry, self._containers = catalog, registry, containers
+        self._runner, self._fingerprints, self._journal = runner, fingerprints, journal
+        self._bounds = bounds
+        self._environment = environment
+
+    def recipe(self, benchmark_id: int, model_id: int, dataset_id: str) -> Recipe:
+        """Raises `Refusal` when the dataset is not ready for this benchmark."""
+        dataset = self._catalog.get(dataset_id)
+        if dataset.state != states.OPERATIONAL:
+            raise Refusal(
+                Kind.NOT_READY,
+                "DATASET_NOT_OPERATIONAL",
+                f"dataset {dataset.id}: expected it operational, got {dataset.state.lower()}; "
+                f"prepare it, then `housecall dataset set-operational {dataset.number}`",
+            )
+        benchmark = self._registry.benchmark(benchmark_id)
+        expected = benchmark.statement.preparation.digest
+        if dataset.preparation_digest != expected:
+            raise Refusal(
+                Kind.INVALID,
+                "PREPARATION_DIFFERS",
+                f"dataset {dataset.id}: expected data prepared by container {expected}, as "
+                f"benchmark {benchmark_id} wants, got {dataset.preparation_digest}; register the "
+                "data for this benchmark and prepare it",
+            )
+        model = self._registry.model(model_id)
+        evaluator = benchmark.statement.evaluator
+        return Recipe(
+            benchmark,
+            model,
+            self._registry.container(model.container.id, model.container.digest),
+            self._registry.container(evaluator.id, evaluator.digest),
+            dataset,
+        )
+
+    def folder(self, local_id: int) -> Path:
+        return self._root / str(local_id)
+
+    def perform(
+        self, execution: Execution, recipe: Recipe, feed: Feed, stop: Stop
+    ) -> pb.ResultSubmitted:
+        """Run it now. The result lacks purpose, order and releaser: they are set when drafted."""
+        require_partial_allowed(recipe.benchmark, execution.ignore_errors)
+        parts = self._catalog.parts(recipe.dataset, prepared=True)
+        expected = recipe.dataset.prepared_fingerprint
+        self._fingerprints.require("prepared data", parts, expected, feed)
+        result = pb.ResultSubmitted(prepared_fingerprint=expected)
+        result.fingerprint_verified_at.GetCurrentTime()
+        model = self._containers.ready(recipe.model_container, Role.MODEL)
+        evaluator = self._containers.ready(recipe.evaluator, Role.EVALUATOR)
+        folder = private_folder(self.folder(execution.id))
+        self._journal.forget_steps(f"execution:{execution.id}")
+        result.partial = self._infer(execution, recipe, model, parts["data"], feed, stop)
+        self._evaluate(execution, recipe, evaluator, parts["labels"], feed, stop)
+        self._describe(result, recipe, model, evaluator)
+        said = recipe.benchmark.statement
+        metrics = contract.checked(
+            folder / "results.yaml",
+            said.metrics_schema,
+            max_bytes=self._bounds.max_output_bytes,
+            minimum_count=max(self._bounds.minimum_count, said.minimum_count),
+        )
+        json_format.ParseDict(metrics, result.metrics)
+        steps = self._journal.steps(f"execution:{execution.id}")
+        result.steps.extend(pb.StepRecord.FromString(raw) for raw in steps)
+        return result
+
+    def _infer(
+        self,
+        execution: Execution,
+        recipe: Recipe,
+        model: Ready,
+        data: Path,
+        feed: Feed,
+        stop: Stop,
+    ) -> bool:
+        """Whether the predictions are partial: the model failed, and leave was given."""
+        predictions = self.folder(execution.id) / "predictions"
+        sources = self._settings(execution, model, "model") | {
+            "data_path": data,
+            "output_path": fresh_folder(predictions, self._runner.cage.user),
+        }
+        try:
+            self._runner.run(self._step(execution, recipe, model, "infer", sources), feed, stop)
+        except Refusal as refusal:
+            left = any(predictions.iterdir())
+            if stop.asked() or refusal.code not in MODEL_ERRORS or not execution.ignore_errors:
+                raise
+            if not left:
+                raise
+            return True
+        return False
+
+    def _evaluate(
+        self,
+        execution: Execution,
+        recipe: Recipe,
+        evaluator: Ready,
+        labels: Path,
+        feed: Feed,
+        stop: Stop,
+    ) -> None:
+        folder, user = self.folder(execution.id), self._runner.cage.user
+        sources = self._settings(execution, evaluator, "evaluator") | {
+            "predictions": folder / "predictions",
+            "labels": labels,
+            "output_path": output_file(folder / "results.yaml", user),
+            "local_outputs_path": fresh_folder(folder / "local_outputs", user),
+        }
+        step = self._step(execution, recipe, evaluator, "evaluate", sources)
+        self._runner.run(step, feed, stop)
+
+    def _settings(self, execution: Execution, container: Ready, what: str) -> dict[str, Path]:
+        folder = self.folder(execution.id)
+        parameters = input_file(folder / f"{what}.yaml", container.parameters or "{}\n")
+        files = container.files or empty_folder(folder / "no-additional-files")
+        return {"parameters_file": parameters, "additional_files": files}
+
+    def _step(
+        self,
+        execution: Execution,
+        recipe: Recipe,
+        container: Ready,
+        task: str,
+        sources: dict[str, Path],
+    ) -> Step:
+        limits = recipe.benchmark.statement.limits
+        return Step(
+            owner=f"execution:{execution.id}",
+            container=container,
+            task=task,
+            sources=sources,
+            logs=self.folder(execution.id) / "logs",
+            clocks=self._bounds.clocks.within(limits),
+        )
+
+    def _describe(
+        self, result: pb.ResultSubmitted, recipe: Recipe, model: Ready, evaluator: Ready
+    ) -> None:
+        result.benchmark_id = recipe.benchmark.id
+        result.benchmark_digest = recipe.benchmark.digest
+        result.dataset_id = recipe.dataset.id
+        result.model.CopyFrom(pb.Pin(id=recipe.model.id, digest=model.digest))
+        result.evaluator.CopyFrom(pb.Pin(id=recipe.evaluator.id, digest=evaluator.digest))
+        result.model_parameters_digest = model.parameters_digest
+        result.model_additional_files_digest = model.files_digest
+        result.evaluator_parameters_digest = evaluator.parameters_digest
+        result.evaluator_additional_files_digest = evaluator.files_digest
+        result.environment.CopyFrom(self._environment())
+        result.agent_version = version("housecall")
+
+
+def require_partial_allowed(benchmark: Benchmark, ignore_errors: bool) -> None:
+    if ignore_errors and not benchmark.statement.allow_partial_results:
+        raise Refusal(
+            Kind.NOT_ALLOWED,
+            "PARTIAL_NOT_ALLOWED",
+            f"benchmark {benchmark.id}: expected whole results, got leave to ignore model errors; "
+            "run without --ignore-model-errors",
+        )

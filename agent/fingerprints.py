@@ -1,0 +1,48 @@
+"""Fingerprints of the site's datasets, with progress on a feed and refusals in place of errors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from agent.events import Amount, Feed
+from housecall.errors import Kind, Refusal
+from housecall.fingerprint import DataError, FingerprintCache, Progress, fingerprint
+
+
+class Fingerprinter:
+    """Takes fingerprints with one cache of unchanged files."""
+
+    def __init__(self, cache: Path) -> None:
+        self._cache = FingerprintCache(cache)
+
+    def take(self, label: str, parts: Mapping[str, Path], feed: Feed, *, full: bool = False) -> str:
+        """The digest of these parts as they are now; `label` names them in the progress."""
+
+        def progress(now: Progress) -> None:
+            feed.emit(Amount(label, now.bytes_done, now.bytes_total, "bytes"))
+
+        try:
+            taken = fingerprint(parts, cache=self._cache, full=full, progress=progress)
+        except DataError as error:
+            raise Refusal(Kind.INVALID, error.code, f"{label}: {error}") from error
+        return taken.digest
+
+    def require(
+        self,
+        label: str,
+        parts: Mapping[str, Path],
+        expected: str,
+        feed: Feed,
+        *,
+        full: bool = False,
+    ) -> None:
+        """Refuses with DATASET_CHANGED unless the parts still have this fingerprint."""
+        got = self.take(label, parts, feed, full=full)
+        if got != expected:
+            raise Refusal(
+                Kind.CONFLICT,
+                "DATASET_CHANGED",
+                f"{label}: expected {expected}, got {got}; restore what was registered, "
+                "or register the data as it is now as a new dataset",
+            )

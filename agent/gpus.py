@@ -1,0 +1,143 @@
+"""The site's GPUs: which there are, and who has which.
+
+One GPU, or one MIG instance, belongs to one step at a time. Asking for GPUs where there are none
+at all means the CPU, so that a container written for both runs anywhere; asking for more than
+there are is refused at once, since waiting would not help.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pynvml
+
+from housecall.errors import Kind, Refusal
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """What a step can be given; `mig` says that it is an instance of a partitioned GPU."""
+
+    uuid: str
+    name: str
+    memory_bytes: int
+    mig: bool
+
+
+def discover(nvml: Any = pynvml) -> tuple[Gpu, ...]:
+    """All GPUs in the driver's order, a partitioned one as its instances; none without a driver."""
+    try:
+        nvml.nvmlInit()
+    except (nvml.NVMLError_LibraryNotFound, nvml.NVMLError_DriverNotLoaded):
+        return ()
+    except nvml.NVMLError as error:
+        log.warning("GPUs are there but cannot be used", extra={"error": str(error)})
+        return ()
+    try:
+        count = nvml.nvmlDeviceGetCount()
+        handles = [nvml.nvmlDeviceGetHandleByIndex(index) for index in range(count)]
+        return tuple(gpu for handle in handles for gpu in _of_device(nvml, handle))
+    finally:
+        nvml.nvmlShutdown()
+
+
+def _of_device(nvml: Any, handle: Any) -> Iterator[Gpu]:
+    try:
+        partitioned = nvml.nvmlDeviceGetMigMode(handle)[0] == nvml.NVML_DEVICE_MIG_ENABLE
+    except nvml.NVMLError_NotSupported:
+        partitioned = False
+    if not partitioned:
+        yield _gpu(nvml, handle, mig=False)
+        return
+    for index in range(nvml.nvmlDeviceGetMaxMigDeviceCount(handle)):
+        try:
+            instance = nvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, index)
+        except nvml.NVMLError_NotFound:
+            continue
+        yield _gpu(nvml, instance, mig=True)
+
+
+def _gpu(nvml: Any, handle: Any, *, mig: bool) -> Gpu:
+    memory = nvml.nvmlDeviceGetMemoryInfo(handle).total
+    return Gpu(nvml.nvmlDeviceGetUUID(handle), nvml.nvmlDeviceGetName(handle), memory, mig)
+
+
+class GpuPool:
+    """Hands out GPUs in the order of asking; nobody overtakes, so a large request is never
+    starved by small ones. Safe to use from several threads."""
+
+    def __init__(self, gpus: tuple[Gpu, ...]) -> None:
+        self._all = tuple(gpu.uuid for gpu in gpus)
+        self._free = list(self._all)
+        self._queue: deque[object] = deque()
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def take(
+        self, request: str | int | None, timeout: float | None = None
+    ) -> Iterator[tuple[str, ...]]:
+        """The UUIDs for MedPerf's `gpus` value: a count, "all" or "device=<index or UUID>,...";
+        waits until they are free. Raises `Refusal` GPU_UNAVAILABLE when they do not exist and
+        GPU_BUSY after `timeout` seconds."""
+        named, count = self._wanted(request)
+        taken = self._wait(named, count, timeout)
+        try:
+            yield taken
+        finally:
+            with self._changed:
+                self._free = [uuid for uuid in self._all if uuid in {*self._free, *taken}]
+                self._changed.notify_all()
+
+    def _wait(self, named: tuple[str, ...], count: int, timeout: float | None) -> tuple[str, ...]:
+        if count == 0:
+            return ()
+        ticket = object()
+        with self._changed:
+            self._queue.append(ticket)
+            try:
+                if not self._changed.wait_for(lambda: self._ready(ticket, named, count), timeout):
+                    message = f"GPUs: expected {count} free within {timeout} s, "
+                    message += f"got {len(self._free)} of {len(self._all)}; wait or ask for fewer"
+                    raise Refusal(Kind.EXHAUSTED, "GPU_BUSY", message)
+                taken = named or tuple(self._free[:count])
+                self._free = [uuid for uuid in self._free if uuid not in taken]
+                return taken
+            finally:
+                self._queue.remove(ticket)
+                self._changed.notify_all()
+
+    def _ready(self, ticket: object, named: tuple[str, ...], count: int) -> bool:
+        enough = set(named) <= set(self._free) and len(self._free) >= count
+        return self._queue[0] is ticket and enough
+
+    def _wanted(self, request: str | int | None) -> tuple[tuple[str, ...], int]:
+        """The GPUs asked for by name, and how many in all."""
+        if not self._all or request is None:
+            return (), 0
+        if request == "all":
+            return (), len(self._all)
+        if isinstance(request, int):
+            if not 0 <= request <= len(self._all):
+                raise _unavailable(f"at most {len(self._all)}", str(request))
+            return (), request
+        devices = dict.fromkeys(request.removeprefix("device=").split(","))
+        known = {str(index): uuid for index, uuid in enumerate(self._all)}
+        known |= {uuid: uuid for uuid in self._all}
+        for device in devices:
+            if device not in known:
+                raise _unavailable("one of " + ", ".join(known), device)
+        named = tuple(dict.fromkeys(known[device] for device in devices))
+        return named, len(named)
+
+
+def _unavailable(expected: str, got: str) -> Refusal:
+    message = f"GPUs: expected {expected}, got {got}; run at a site that has them"
+    return Refusal(Kind.NOT_READY, "GPU_UNAVAILABLE", message)

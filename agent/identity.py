@@ -1,0 +1,73 @@
+"""Who the site is, and its channel to the coordinator; both renewed without a restart."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import grpc
+
+from housecall import client
+from housecall.errors import Refusal
+from housecall.identity import Identity
+from housecall.v1 import statements_pb2 as pb
+
+CHECK_EVERY_S = 60.0
+OLD_CHANNEL_S = 60.0
+log = logging.getLogger(__name__)
+
+
+def enrol(token: str, folder: Path) -> Identity:
+    """Turn a join token for a site, or the file that `@` names, into the identity in `folder`."""
+    text = Path(token[1:]).read_text() if token.startswith("@") else token
+    return client.enrol(text, folder, pb.ROLE_SITE)
+
+
+class Uplink:
+    """The site's identity and one channel for unary calls; both are replaced by a renewal."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._lock = threading.Lock()
+        self._identity = Identity.load(folder)
+        self._channel = client.connect(self._identity)
+        self._stop = threading.Event()
+
+    @property
+    def identity(self) -> Identity:
+        return self._identity
+
+    @property
+    def channel(self) -> grpc.Channel:
+        return self._channel
+
+    def close(self) -> None:
+        self._stop.set()
+        self._channel.close()
+
+    def renew(self) -> None:
+        """A new certificate now. Calls that run on the old channel get time to end."""
+        with self._lock:
+            self._identity = client.renew(self._identity, self._folder)
+            old, self._channel = self._channel, client.connect(self._identity)
+        later = threading.Timer(OLD_CHANNEL_S, old.close)
+        later.daemon = True
+        later.start()
+        log.info("certificate renewed", extra={"expires": self._expires()})
+
+    def keep_renewed(self, renewed: Callable[[], None]) -> None:
+        """Until `close`: renew when two thirds of the certificate's life are over, with jitter."""
+        while not self._stop.wait(CHECK_EVERY_S * random.uniform(0.5, 1.0)):  # noqa: S311
+            if not self._identity.renewal_due:
+                continue
+            try:
+                self.renew()
+                renewed()
+            except Refusal as refusal:
+                log.warning("renewal failed", extra={"code": refusal.code})
+
+    def _expires(self) -> str:
+        return self._identity.certificate.not_valid_after_utc.isoformat()

@@ -1,0 +1,364 @@
+"""What the agent must not forget: executions, orders, steps, drafts, outbox, reviews, cursor.
+
+The one file with SQL: SQLite in WAL mode with full sync, 0600. Every method is one transaction,
+unless it is called inside `transaction()`. Safe to use from several threads. When to write what
+is left to the rooms that use it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import threading
+import time
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import Any
+
+from agent.records import Draft, DraftedStatement, Execution, Order, Outgoing, Review, State
+from housecall.errors import Kind, Refusal
+
+SCHEMA_VERSION = 1
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS executions (
+  id INTEGER PRIMARY KEY AUTOINCREMENT, execution_id INTEGER NOT NULL,
+  benchmark_id INTEGER NOT NULL, model_id INTEGER NOT NULL, model_digest TEXT NOT NULL,
+  dataset_id TEXT NOT NULL, purpose TEXT NOT NULL, key TEXT NOT NULL,
+  state TEXT NOT NULL, step TEXT NOT NULL,
+  reason TEXT NOT NULL, problem TEXT NOT NULL, ignore_errors INTEGER NOT NULL,
+  partial INTEGER NOT NULL, source_id INTEGER NOT NULL, result BLOB NOT NULL,
+  created_at REAL NOT NULL, updated_at REAL NOT NULL, finished_at REAL NOT NULL);
+CREATE INDEX IF NOT EXISTS executions_key ON executions (key);
+CREATE TABLE IF NOT EXISTS orders (
+  execution_id INTEGER PRIMARY KEY, bundle BLOB NOT NULL, line INTEGER NOT NULL,
+  envelope_digest TEXT NOT NULL, requested_by TEXT NOT NULL, local_id INTEGER NOT NULL,
+  outcome TEXT NOT NULL, UNIQUE (envelope_digest, line));
+CREATE TABLE IF NOT EXISTS steps (
+  owner TEXT NOT NULL, name TEXT NOT NULL, record BLOB NOT NULL, at REAL NOT NULL,
+  PRIMARY KEY (owner, name));
+CREATE TABLE IF NOT EXISTS drafts (
+  digest TEXT PRIMARY KEY, uid INTEGER NOT NULL, statements TEXT NOT NULL, effect TEXT NOT NULL,
+  at REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS outbox (
+  seq INTEGER PRIMARY KEY AUTOINCREMENT, envelope_digest TEXT UNIQUE NOT NULL,
+  envelope BLOB NOT NULL, kind TEXT NOT NULL, about TEXT NOT NULL, lane TEXT NOT NULL,
+  state TEXT NOT NULL, refusal TEXT NOT NULL, receipt BLOB NOT NULL, id TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS outbox_about ON outbox (about);
+CREATE TABLE IF NOT EXISTS reviews (
+  id INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, local_id INTEGER NOT NULL,
+  since REAL NOT NULL, decision TEXT NOT NULL, UNIQUE (kind, local_id));
+CREATE TABLE IF NOT EXISTS blobs (name TEXT PRIMARY KEY, value BLOB NOT NULL, at REAL NOT NULL);
+"""
+DRAFTS_KEPT_S = 7 * 86400
+
+
+class Journal:
+    """The journal at `path`, made when it is not there."""
+
+    def __init__(self, path: Path, *, clock: Callable[[], float] = time.time) -> None:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        self._clock = clock
+        self._lock = threading.RLock()
+        self._depth = 0
+        self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        self._db.row_factory = sqlite3.Row
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=FULL")
+        self._prepare(path)
+
+    def _prepare(self, path: Path) -> None:
+        self._db.executescript(_SCHEMA)
+        version = int(self.fact("schema_version") or 0)
+        if version > SCHEMA_VERSION:
+            raise Refusal(
+                Kind.NOT_READY,
+                "JOURNAL_NEWER",
+                f"{path.name}: expected schema version {SCHEMA_VERSION} or older, got {version}: "
+                "a newer agent wrote it; install that version again",
+            )
+        self.set_fact("schema_version", str(SCHEMA_VERSION))
+
+    def now(self) -> float:
+        """Seconds since the epoch, by the journal's clock."""
+        return self._clock()
+
+    def close(self) -> None:
+        with self._lock:
+            self._db.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All or nothing; may be nested."""
+        with self._lock:
+            self._depth += 1
+            try:
+                if self._depth == 1:
+                    self._db.execute("BEGIN IMMEDIATE")
+                yield
+                if self._depth == 1:
+                    self._db.execute("COMMIT")
+            except BaseException:
+                if self._depth == 1 and self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+            finally:
+                self._depth -= 1
+
+    def _do(self, sql: str, *values: Any) -> sqlite3.Cursor:
+        with self.transaction():
+            return self._db.execute(sql, values)
+
+    def _all(self, sql: str, *values: Any) -> list[sqlite3.Row]:
+        with self._lock:
+            return self._db.execute(sql, values).fetchall()
+
+    def _insert(self, table: str, values: dict[str, Any]) -> int:
+        names, marks = ", ".join(values), ", ".join("?" * len(values))
+        sql = f"INSERT INTO {table} ({names}) VALUES ({marks})"  # noqa: S608 - our own names
+        return self._do(sql, *values.values()).lastrowid or 0
+
+    # facts and blobs
+
+    def fact(self, name: str) -> str:
+        """A small fact, such as the cursor or the newest checkpoint; "" when unknown."""
+        rows = self._all("SELECT value FROM facts WHERE name = ?", name)
+        return str(rows[0]["value"]) if rows else ""
+
+    def set_fact(self, name: str, value: str) -> None:
+        self._do("INSERT OR REPLACE INTO facts VALUES (?, ?)", name, value)
+
+    def blob(self, name: str) -> bytes | None:
+        rows = self._all("SELECT value FROM blobs WHERE name = ?", name)
+        return bytes(rows[0]["value"]) if rows else None
+
+    def set_blob(self, name: str, value: bytes) -> None:
+        self._do("INSERT OR REPLACE INTO blobs VALUES (?, ?, ?)", name, value, self._clock())
+
+    # executions and their steps
+
+    def add_execution(self, execution: Execution) -> Execution:
+        now = self._clock()
+        values = asdict(replace(execution, created_at=now, updated_at=now))
+        del values["id"]
+        with self.transaction():
+            number = self._insert("executions", values)
+            if not execution.source_id:
+                self._do("UPDATE executions SET source_id = id WHERE id = ?", number)
+            return self.execution(number)
+
+    def execution(self, number: int) -> Execution:
+        rows = self._all("SELECT * FROM executions WHERE id = ?", number)
+        if not rows:
+            raise Refusal(
+                Kind.NOT_FOUND,
+                "EXECUTION_NOT_FOUND",
+                f"execution {number}: expected one of this site's, got none of that number; "
+                "`housecall execution ls` lists them",
+            )
+        return _execution(rows[0])
+
+    def executions(self, **equal: Any) -> list[Execution]:
+        """Oldest first, those whose columns equal the given values."""
+        known = {each.name for each in fields(Execution)}
+        assert set(equal) <= known, f"unknown columns {set(equal) - known}"
+        where = " AND ".join(f"{name} = ?" for name in equal) or "1"
+        sql = f"SELECT * FROM executions WHERE {where} ORDER BY id"  # noqa: S608 - names checked
+        return [_execution(row) for row in self._all(sql, *equal.values())]
+
+    def update_execution(self, number: int, **changes: Any) -> Execution:
+        """Change columns; returns it as it is then."""
+        changes["updated_at"] = self._clock()
+        names = ", ".join(f"{name} = ?" for name in changes)
+        sql = f"UPDATE executions SET {names} WHERE id = ?"  # noqa: S608 - our own names
+        with self.transaction():
+            self._do(sql, *changes.values(), number)
+            return self.execution(number)
+
+    def set_step(self, owner: str, name: str, record: bytes) -> None:
+        """A step's serialised StepRecord; `owner` is "execution:<id>" or "dataset:<number>"."""
+        self._do(
+            "INSERT OR REPLACE INTO steps VALUES (?, ?, ?, ?)", owner, name, record, self._clock()
+        )
+
+    def steps(self, owner: str) -> list[bytes]:
+        rows = self._all("SELECT record FROM steps WHERE owner = ? ORDER BY at, rowid", owner)
+        return [bytes(row["record"]) for row in rows]
+
+    def forget_steps(self, owner: str) -> None:
+        self._do("DELETE FROM steps WHERE owner = ?", owner)
+
+    # orders
+
+    def add_order(self, order: Order, execution: Execution) -> Execution | None:
+        """Write an order down with its execution; None when it was there already."""
+        with self.transaction():
+            if self.order(order.execution_id) is not None:
+                return None
+            try:
+                kept = self.add_execution(execution)
+                self._insert("orders", asdict(replace(order, local_id=kept.id)))
+            except sqlite3.IntegrityError as error:
+                raise Refusal(
+                    Kind.CONFLICT,
+                    "ORDER_REPLAYED",
+                    f"order {order.execution_id}: expected a line of its own, got line "
+                    f"{order.line} of {order.envelope_digest}, which another order has",
+                ) from error
+            return kept
+
+    def order(self, execution_id: int) -> Order | None:
+        rows = self._all("SELECT * FROM orders WHERE execution_id = ?", execution_id)
+        return Order(**dict(rows[0])) if rows else None
+
+    def open_orders(self) -> list[Order]:
+        """Orders without an outcome, oldest first."""
+        rows = self._all("SELECT * FROM orders WHERE outcome = '' ORDER BY execution_id")
+        return [Order(**dict(row)) for row in rows]
+
+    def set_outcome(self, execution_id: int, envelope_digest: str) -> bool:
+        """Give an order its one outcome; False when it has one."""
+        done = self._do(
+            "UPDATE orders SET outcome = ? WHERE execution_id = ? AND outcome = ''",
+            envelope_digest,
+            execution_id,
+        )
+        return done.rowcount == 1
+
+    def reopen_order(self, execution_id: int) -> None:
+        """Its outcome was refused for good: it needs another one."""
+        self._do("UPDATE orders SET outcome = '' WHERE execution_id = ?", execution_id)
+
+    # drafts
+
+    def add_draft(self, draft: Draft) -> None:
+        statements = json.dumps(
+            [[b64encode(s.payload).decode(), s.about, s.lane] for s in draft.statements]
+        )
+        now = self._clock()
+        with self.transaction():
+            self._do("DELETE FROM drafts WHERE at < ?", now - DRAFTS_KEPT_S)
+            self._do(
+                "INSERT OR REPLACE INTO drafts VALUES (?, ?, ?, ?, ?)",
+                draft.digest,
+                draft.uid,
+                statements,
+                draft.effect,
+                now,
+            )
+
+    def draft(self, digest: str) -> Draft | None:
+        rows = self._all("SELECT * FROM drafts WHERE digest = ?", digest)
+        if not rows:
+            return None
+        statements = tuple(
+            DraftedStatement(b64decode(payload), about, lane)
+            for payload, about, lane in json.loads(rows[0]["statements"])
+        )
+        return Draft(digest, rows[0]["uid"], statements, rows[0]["effect"])
+
+    def drop_draft(self, digest: str) -> None:
+        self._do("DELETE FROM drafts WHERE digest = ?", digest)
+
+    # outbox
+
+    def add_outgoing(self, entry: Outgoing) -> None:
+        """Keep a signed statement until its receipt; one that is there already stays as it is,
+        unless it was refused: then it is tried again, behind what waits."""
+        values = asdict(entry) | {"refusal": json.dumps(entry.refusal)}
+        del values["seq"]
+        refused = "DELETE FROM outbox WHERE envelope_digest = ? AND state = 'refused'"
+        with self.transaction():
+            self._do(refused, entry.envelope_digest)
+            if self.outgoing(entry.envelope_digest) is None:
+                self._insert("outbox", values)
+
+    def outgoing(self, envelope_digest: str) -> Outgoing | None:
+        rows = self._all("SELECT * FROM outbox WHERE envelope_digest = ?", envelope_digest)
+        return _outgoing(rows[0]) if rows else None
+
+    def waiting(self) -> list[Outgoing]:
+        """What has no receipt yet, in the order it was released."""
+        return [
+            _outgoing(row)
+            for row in self._all("SELECT * FROM outbox WHERE state = 'waiting' ORDER BY seq")
+        ]
+
+    def sent_about(self, about: str) -> list[Outgoing]:
+        """What was released about one thing, newest first, refused ones left out."""
+        sql = "SELECT * FROM outbox WHERE about = ? AND state != 'refused' ORDER BY seq DESC"
+        return [_outgoing(row) for row in self._all(sql, about)]
+
+    def settle(self, envelope_digest: str, receipt: bytes, thing_id: str) -> None:
+        """The receipt is there and was checked."""
+        self._do(
+            "UPDATE outbox SET state = 'accepted', receipt = ?, id = ? WHERE envelope_digest = ?",
+            receipt,
+            thing_id,
+            envelope_digest,
+        )
+
+    def settle_refused(self, envelope_digest: str, refusal: tuple[str, str, str]) -> None:
+        self._do(
+            "UPDATE outbox SET state = 'refused', refusal = ? WHERE envelope_digest = ?",
+            json.dumps(refusal),
+            envelope_digest,
+        )
+
+    # reviews
+
+    def add_review(self, kind: str, local_id: int) -> Review:
+        with self.transaction():
+            self._do(
+                "INSERT OR IGNORE INTO reviews (kind, local_id, since, decision) "
+                "VALUES (?, ?, ?, '')",
+                kind,
+                local_id,
+                self._clock(),
+            )
+            sql = "SELECT * FROM reviews WHERE kind = ? AND local_id = ?"
+            return Review(**dict(self._all(sql, kind, local_id)[0]))
+
+    def reviews(self) -> list[Review]:
+        """Those that wait, oldest first."""
+        rows = self._all("SELECT * FROM reviews WHERE decision = '' ORDER BY id")
+        return [Review(**dict(row)) for row in rows]
+
+    def review(self, number: int) -> Review:
+        """One that waits."""
+        rows = self._all("SELECT * FROM reviews WHERE id = ?", number)
+        if not rows or rows[0]["decision"]:
+            got = f"one that was {rows[0]['decision']}" if rows else "none"
+            raise Refusal(
+                Kind.NOT_FOUND,
+                "REVIEW_NOT_FOUND",
+                f"review {number}: expected one that waits, got {got}; "
+                "`housecall review ls` lists them",
+            )
+        return Review(**dict(rows[0]))
+
+    def decide_review(self, number: int, decision: str) -> bool:
+        """False when somebody else was first."""
+        sql = "UPDATE reviews SET decision = ? WHERE id = ? AND decision = ''"
+        return self._do(sql, decision, number).rowcount == 1
+
+    def close_reviews(self, local_id: int, decision: str) -> None:
+        """Nobody needs to decide any more: the execution was cancelled."""
+        sql = "UPDATE reviews SET decision = ? WHERE local_id = ? AND decision = ''"
+        self._do(sql, decision, local_id)
+
+
+def _execution(row: sqlite3.Row) -> Execution:
+    values = dict(row)
+    flags = {name: bool(values[name]) for name in ("ignore_errors", "partial")}
+    return Execution(**values | flags | {"state": State(values["state"])})
+
+
+def _outgoing(row: sqlite3.Row) -> Outgoing:
+    kind, code, text = json.loads(row["refusal"])
+    return Outgoing(**dict(row) | {"refusal": (kind, code, text)})

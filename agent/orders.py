@@ -1,0 +1,275 @@
+"""Orders: checked, written down, consented to, and each ended by exactly one outcome.
+
+1. The order's bundle holds, is an ExecutionRequested, and has the line; the dataset is ours.
+2. It is journalled; only then may the link acknowledge it.
+3. Whoever signed it may: a member of the committee, or for a test the model's owner.
+4. The policy says yes, no, or ask; asked, it waits for a person (`reviews.py`).
+5. It ends with its result, released by the policy or a person, or with ExecutionEnded.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from agent.consent import Decision, PolicyFile, Question
+from agent.execution import Executor, Recipe
+from agent.identity import Uplink
+from agent.journal import Journal
+from agent.records import ENDED, Execution, Order, Outgoing, State
+from agent.release import Item, Releases, by_policy
+from agent.results import Results
+from agent.runs import RETRY_S, Runs
+from agent.worker import Job, Worker
+from housecall.errors import Kind, Refusal
+from housecall.v1 import ledger_pb2
+from housecall.v1 import statements_pb2 as pb
+from housecall.verify import verify_bundle
+
+log = logging.getLogger(__name__)
+PURPOSE_NAMES = {pb.PURPOSE_BENCHMARK: "BENCHMARK", pb.PURPOSE_TEST: "TEST"}
+ENDINGS = {
+    State.FAILED: pb.EXECUTION_STATE_FAILED,
+    State.REFUSED: pb.EXECUTION_STATE_REFUSED,
+    State.CANCELLED: pb.EXECUTION_STATE_CANCELLED,
+}
+
+
+class Orders:
+    def __init__(
+        self,
+        journal: Journal,
+        uplink: Uplink,
+        policy: PolicyFile,
+        executor: Executor,
+        runs: Runs,
+        results: Results,
+        releases: Releases,
+        worker: Worker,
+    ) -> None:
+        self._journal, self._uplink, self._policy = journal, uplink, policy
+        self._executor, self._runs, self._results = executor, runs, results
+        self._releases, self._worker = releases, worker
+        self._cancelled_by: dict[int, pb.Releaser] = {}
+        self.changed: Callable[[Execution], None] = lambda _: None
+        runs.ended = self.ended
+        releases.refused = self.outcome_refused
+
+    def receive(self, execution_id: int, bundle: ledger_pb2.Bundle, line: int) -> None:
+        """Check it and write it down, or refuse; knows it when it comes again."""
+        verified = verify_bundle(bundle, self._uplink.identity.verifier_key)  # 1
+        said = verified.statement.predicate
+        if not isinstance(said, pb.ExecutionRequested) or line >= len(said.executions):
+            raise _invalid(execution_id, f"an ExecutionRequested with a line {line}")
+        asked = said.executions[line]
+        if asked.dataset_id.partition("/")[0] != self._uplink.identity.short_name:
+            raise _invalid(execution_id, "a dataset of this site", asked.dataset_id)
+        if said.purpose not in PURPOSE_NAMES:
+            raise _invalid(execution_id, "purpose benchmark or test")
+        order = Order(
+            execution_id,
+            bundle.SerializeToString(),
+            line,
+            verified.statement.envelope_digest,
+            verified.signer,
+        )
+        execution = Execution(
+            benchmark_id=said.benchmark_id,
+            model_id=asked.model.id,
+            model_digest=asked.model.digest,
+            dataset_id=asked.dataset_id,
+            purpose=PURPOSE_NAMES[said.purpose],
+            execution_id=execution_id,
+            state=State.ORDERED,
+        )
+        kept = self._journal.add_order(order, execution)  # 2
+        if kept is not None:
+            log.info("order written down", extra={"order": execution_id, "execution": kept.id})
+
+    def consider(self, execution_id: int) -> None:
+        """Begin to decide on an order that was written down."""
+        self._worker.spawn(f"order:{execution_id}", lambda job: self._consider(execution_id, job))
+
+    def resume(self) -> None:
+        """At the start: every open order goes on where it was."""
+        for order in self._journal.open_orders():
+            execution = self._journal.execution(order.local_id)
+            if execution.state is State.ORDERED:
+                self.consider(order.execution_id)
+            elif execution.state is State.WAITING_RELEASE or execution.state in ENDED:
+                self.ended(execution)
+
+    def doing(self) -> list[Execution]:
+        """What this site holds and has not ended."""
+        return [self._journal.execution(order.local_id) for order in self._journal.open_orders()]
+
+    def cancelled_there(self, execution_id: int) -> None:
+        """The coordinator cancelled or ended it: nothing is left to be said."""
+        order = self._journal.order(execution_id)
+        if order is None or not self._journal.set_outcome(execution_id, "ended there"):
+            return
+        log.info("order cancelled", extra={"order": execution_id})
+        if self._journal.execution(order.local_id).state not in ENDED:
+            self._runs.cancel(order.local_id)
+
+    def cancel(self, local_id: int, releaser: pb.Releaser) -> None:
+        """A person at the site cancels an execution, ordered or not."""
+        self._cancelled_by[local_id] = releaser
+        self._runs.cancel(local_id)
+
+    def refuse(self, execution: Execution, reason: str, releaser: pb.Releaser) -> None:
+        """The site's no, with CONSENT_REFUSED or RELEASE_REFUSED."""
+        refused = self._journal.update_execution(
+            execution.id, state=State.REFUSED, reason=reason, step=""
+        )
+        self._end(refused, releaser)
+
+    def ended(self, execution: Execution) -> None:
+        """An ordered execution has its result, or has none."""
+        if execution.state is not State.WAITING_RELEASE:
+            releaser = self._cancelled_by.pop(execution.id, None) or self._by_rule("failures")
+            self._end(execution, releaser)
+            return
+        decision = self._decide(execution)
+        if decision.release != "allow":
+            self._journal.add_review("RELEASE", execution.id)
+            self.changed(execution)
+            return
+        releaser = by_policy(decision.policy_digest, decision.rule)
+        item = self._results.item(execution, execution.purpose, releaser, order=True)
+        self._send(execution, item, State.SUCCEEDED)
+
+    def outcome_refused(self, entry: Outgoing) -> None:
+        """An order whose result the coordinator refused still needs its one outcome."""
+        for execution in self._journal.executions(state=State.SUCCEEDED):
+            order = self._journal.order(execution.execution_id) if execution.execution_id else None
+            if order is not None and order.outcome == entry.envelope_digest:
+                code = self._refusal_code(entry)
+                if code != "EXECUTION_ENDED":
+                    self._journal.reopen_order(order.execution_id)
+                    self.ended(
+                        self._journal.update_execution(
+                            execution.id, state=State.FAILED, reason=code
+                        )
+                    )
+
+    def require_entitled(self, execution: Execution, recipe: Recipe) -> None:
+        """3."""
+        order = self._journal.order(execution.execution_id)
+        assert order is not None
+        entitled = set(recipe.benchmark.statement.committee)
+        if execution.purpose == "TEST":
+            entitled.add(recipe.model.owner)
+        if order.requested_by not in entitled:
+            raise Refusal(
+                Kind.NOT_ALLOWED,
+                "ORDER_NOT_ENTITLED",
+                f"order {execution.execution_id}: expected it from the committee of benchmark "
+                f"{recipe.benchmark.id}, got it from {order.requested_by}",
+            )
+        if recipe.model_container.digest != execution.model_digest:
+            raise _invalid(
+                execution.execution_id,
+                f"model {execution.model_id} with digest {recipe.model_container.digest}",
+                execution.model_digest,
+            )
+
+    def recipe(self, execution: Execution) -> Recipe:
+        return self._executor.recipe(
+            execution.benchmark_id, execution.model_id, execution.dataset_id
+        )
+
+    def _consider(self, execution_id: int, job: Job) -> None:
+        order = self._journal.order(execution_id)
+        assert order is not None
+        while not job.stop.asked():
+            execution = self._journal.execution(order.local_id)
+            if execution.state is not State.ORDERED:
+                return
+            try:
+                recipe = self.recipe(execution)
+                self.require_entitled(execution, recipe)
+                self._carry_out(execution, recipe, self._decide(execution, recipe))
+                return
+            except Refusal as refusal:
+                if refusal.kind is not Kind.UNAVAILABLE:
+                    self._fail(execution, refusal)
+                    return
+            job.stop.wait(RETRY_S)
+
+    def _carry_out(self, execution: Execution, recipe: Recipe, decision: Decision) -> None:
+        """4."""
+        log.info(
+            "consent",
+            extra={"execution": execution.id, "decision": decision.run, "rule": decision.rule},
+        )
+        if decision.run == "allow":
+            self._runs.start_ordered(execution.id, recipe)
+        elif decision.run == "refuse":
+            self.refuse(
+                execution, "CONSENT_REFUSED", by_policy(decision.policy_digest, decision.rule)
+            )
+        else:
+            self._journal.add_review("RUN", execution.id)
+            self.changed(self._journal.update_execution(execution.id, state=State.WAITING_CONSENT))
+
+    def _fail(self, execution: Execution, refusal: Refusal) -> None:
+        entitled = refusal.code != "ORDER_NOT_ENTITLED"
+        state = State.FAILED if entitled else State.REFUSED
+        self.ended(
+            self._journal.update_execution(
+                execution.id, state=state, reason=refusal.code, problem=refusal.message
+            )
+        )
+
+    def _decide(self, execution: Execution, recipe: Recipe | None = None) -> Decision:
+        """What the policy says now."""
+        policy = self._policy.current()
+        if not policy.rules:
+            return Decision("ask", "ask", "default", policy.digest)
+        try:
+            model = (recipe or self.recipe(execution)).model
+        except Refusal:
+            return Decision("ask", "ask", "default", policy.digest)
+        question = Question(
+            execution.benchmark_id, model.owner, execution.model_digest, execution.purpose
+        )
+        return policy.decide(question, datetime.now(UTC))
+
+    def _end(self, execution: Execution, releaser: pb.Releaser) -> None:
+        order = self._journal.order(execution.execution_id)
+        if order is None or order.outcome:
+            return
+        said = pb.ExecutionEnded(
+            execution_id=execution.execution_id,
+            state=ENDINGS[execution.state],
+            reason=execution.reason or execution.state,
+            releaser=releaser,
+        )
+        subjects = {f"execution {execution.execution_id}": order.envelope_digest}
+        item = Item(said, subjects, f"ended:{execution.execution_id}", execution.dataset_id)
+        self._send(execution, item, execution.state)
+
+    def _send(self, execution: Execution, item: Item, state: State) -> None:
+        """5."""
+        try:
+            self._releases.send(item, {"execution": execution.id, "state": state})
+        except Refusal as refusal:
+            if refusal.code != "ORDER_ENDED":
+                raise
+
+    def _by_rule(self, rule: str) -> pb.Releaser:
+        return by_policy(self._policy.current().digest, rule)
+
+    def _refusal_code(self, entry: Outgoing) -> str:
+        kept = self._journal.outgoing(entry.envelope_digest)
+        return kept.refusal[1] if kept else ""
+
+
+def _invalid(execution_id: int, expected: str, got: str = "something else") -> Refusal:
+    return Refusal(
+        Kind.INVALID,
+        "ORDER_INVALID",
+        f"order {execution_id}: expected {expected}, got {got}; tell the operator",
+    )

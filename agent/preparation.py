@@ -1,0 +1,207 @@
+"""Preparing a dataset: prepare, sanity_check, statistics, in folders that outlive each run.
+
+`prepare` is given the same output folders every time, so that a container goes on where it
+stopped and what people edited by hand stays. A sanity check that fails while the container keeps
+a report means tasks for a person (OUTSTANDING); any other failure is BROKEN.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent import catalog as states
+from agent import contract, report
+from agent.catalog import Catalog, Dataset
+from agent.containers import Containers, Ready
+from agent.events import Done, Feed
+from agent.fingerprints import Fingerprinter
+from agent.folders import empty_folder, input_file, output_file, output_folder, private_folder
+from agent.journal import Journal
+from agent.pipeline import Clocks, Step, StepRunner
+from agent.registry import Benchmark, Registry
+from agent.worker import SHUTDOWN, Stop
+from housecall.container_config import Role
+from housecall.errors import Kind, Refusal
+from housecall.v1 import statements_pb2 as pb
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """The site's bounds on outputs and steps."""
+
+    clocks: Clocks
+    max_output_bytes: int
+    minimum_count: int
+
+
+class Preparation:
+    """Prepares the datasets of a catalog."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        registry: Registry,
+        containers: Containers,
+        runner: StepRunner,
+        fingerprints: Fingerprinter,
+        journal: Journal,
+        bounds: Bounds,
+    ) -> None:
+        self._catalog, self._registry, self._containers = catalog, registry, containers
+        self._runner, self._fingerprints, self._journal = runner, fingerprints, journal
+        self._bounds = bounds
+
+    def run(self, number: int, feed: Feed, stop: Stop) -> Dataset:
+        """Prepare or go on. Returns the dataset PREPARED or OUTSTANDING; raises `Refusal` when it
+        is BROKEN or was stopped."""
+        dataset = self._catalog.get(str(number))
+        require_not_operational(dataset)
+        dataset = self._catalog.update(number, state=states.PREPARING, problem="")
+        self._journal.forget_steps(f"dataset:{number}")
+        keeps_report = False
+        try:
+            container = self._containers.ready(
+                self._registry.container(dataset.preparation_id, dataset.preparation_digest),
+                Role.PREPARATION,
+            )
+            keeps_report = "report_file" in container.config.tasks["prepare"].outputs
+            self._steps(dataset, container, feed, stop)
+            dataset = self._finish(dataset, feed)
+        except Refusal as refusal:
+            return self._failed(dataset, refusal, keeps_report, feed, stop)
+        except BaseException:
+            self._catalog.update(number, state=states.BROKEN, problem="internal error")
+            raise
+        feed.emit(Done(f"dataset {dataset.id} is prepared", number))
+        return dataset
+
+    def folder(self, number: int) -> Path:
+        return self._catalog.folder(number)
+
+    def _steps(self, dataset: Dataset, container: Ready, feed: Feed, stop: Stop) -> None:
+        sources = self._sources(dataset, container)
+        benchmark = self._benchmark(dataset)
+        limits = benchmark.statement.limits if benchmark else pb.TaskLimits()
+        tasks = ["sanity_check", "statistics"]
+        for task in tasks if dataset.already_prepared else ["prepare", *tasks]:
+            step = Step(
+                owner=f"dataset:{dataset.number}",
+                container=container,
+                task=task,
+                sources=sources[task],
+                logs=self.folder(dataset.number) / "logs",
+                clocks=self._bounds.clocks.within(limits),
+            )
+            self._runner.run(step, feed, stop)
+
+    def _sources(self, dataset: Dataset, container: Ready) -> dict[str, dict[str, Path]]:
+        """For each task, the site's folder or file behind each label."""
+        folder, user = private_folder(self.folder(dataset.number)), self._runner.cage.user
+        common = {
+            "parameters_file": input_file(
+                folder / "parameters.yaml", container.parameters or "{}\n"
+            ),
+            "additional_files": container.files or empty_folder(folder / "no-additional-files"),
+        }
+        sources = {}
+        if dataset.already_prepared:
+            data, labels = Path(dataset.data_path), Path(dataset.labels_path)
+            metadata = Path(dataset.metadata_path or empty_folder(folder / "no-metadata"))
+        else:
+            prepared = private_folder(folder / "prepared")
+            data, labels, metadata = (
+                output_folder(prepared / name, user) for name in ("data", "labels", "metadata")
+            )
+            sources["prepare"] = common | {
+                "data_path": Path(dataset.data_path),
+                "labels_path": Path(dataset.labels_path),
+                "output_path": data,
+                "output_labels_path": labels,
+                "metadata_path": metadata,
+                "report_file": output_file(folder / "report.yaml", user, keep=True),
+            }
+        prepared_inputs = {"data_path": data, "labels_path": labels, "metadata_path": metadata}
+        sources["sanity_check"] = common | prepared_inputs
+        statistics = output_file(folder / "statistics.yaml", user)
+        sources["statistics"] = common | prepared_inputs | {"output_path": statistics}
+        return sources
+
+    def _finish(self, dataset: Dataset, feed: Feed) -> Dataset:
+        benchmark = self._benchmark(dataset)
+        folder = self.folder(dataset.number)
+        said = benchmark.statement if benchmark else pb.BenchmarkRegistered()
+        statistics = contract.checked(
+            folder / "statistics.yaml",
+            said.statistics_schema,
+            max_bytes=self._bounds.max_output_bytes,
+            minimum_count=max(self._bounds.minimum_count, said.minimum_count),
+        )
+        parts = self._catalog.parts(dataset, prepared=True)
+        taken = self._fingerprints.take("prepared data", parts, feed)
+        if dataset.already_prepared and taken != dataset.raw_fingerprint:
+            parts_name = f"prepared data of dataset {dataset.id}"
+            raise Refusal(
+                Kind.CONFLICT,
+                "DATASET_CHANGED",
+                f"{parts_name}: expected {dataset.raw_fingerprint} as registered, got {taken}; "
+                "restore it, or register it as it is now as a new dataset",
+            )
+        return self._catalog.update(
+            dataset.number,
+            state=states.PREPARED,
+            problem="",
+            prepared_fingerprint=taken,
+            statistics=statistics,
+            cases=report.cases(folder / "report.yaml"),
+        )
+
+    def _failed(
+        self, dataset: Dataset, refusal: Refusal, keeps_report: bool, feed: Feed, stop: Stop
+    ) -> Dataset:
+        if stop.asked() and stop.reason == SHUTDOWN:
+            raise refusal  # stays PREPARING: goes on when the agent starts again
+        counted = report.cases(self.folder(dataset.number) / "report.yaml")
+        checks = self._sanity_check_failed(dataset.number)
+        if stop.asked():
+            state = states.REGISTERED
+        else:
+            outstanding = keeps_report and checks and refusal.code == "STEP_FAILED"
+            state = states.OUTSTANDING if outstanding else states.BROKEN
+        dataset = self._catalog.update(
+            dataset.number, state=state, problem=str(refusal), cases=counted
+        )
+        log.info("preparation ended", extra={"dataset": dataset.id, "code": refusal.code})
+        if state != states.OUTSTANDING:
+            raise refusal
+        what = ", ".join(f"{number} {name}" for name, number in counted.items())
+        feed.emit(
+            Done(
+                f"dataset {dataset.id} has outstanding tasks ({what}): see the log of "
+                "sanity_check, put them right in its prepared folder, then prepare again",
+                dataset.number,
+            )
+        )
+        return dataset
+
+    def _sanity_check_failed(self, number: int) -> bool:
+        kept = self._journal.steps(f"dataset:{number}")
+        records = [pb.StepRecord.FromString(raw) for raw in kept]
+        failed = [record.name for record in records if record.state == pb.STEP_STATE_FAILED]
+        return failed == ["sanity_check"]
+
+    def _benchmark(self, dataset: Dataset) -> Benchmark | None:
+        return self._registry.benchmark(dataset.benchmark_id) if dataset.benchmark_id else None
+
+
+def require_not_operational(dataset: Dataset) -> None:
+    if dataset.state == states.OPERATIONAL:
+        raise Refusal(
+            Kind.CONFLICT,
+            "DATASET_OPERATIONAL",
+            f"dataset {dataset.id} is operational: its prepared data is fixed; "
+            "register it anew to prepare it differently",
+        )

@@ -1,0 +1,93 @@
+"""Results at the site: what executions left, and the statements that they can become."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from agent.journal import Journal
+from agent.records import Execution, Outgoing, State
+from agent.release import Item
+from housecall.errors import Kind, Refusal
+from housecall.v1 import statements_pb2 as pb
+
+FINISHED = (State.SUCCEEDED, State.WAITING_RELEASE)
+PURPOSES = {"BENCHMARK": pb.PURPOSE_BENCHMARK, "TEST": pb.PURPOSE_TEST}
+
+
+@dataclass(frozen=True)
+class LocalResult:
+    """The newest finished execution of its name, and its statement in the outbox if released."""
+
+    name: str
+    execution: Execution
+    sent: Outgoing | None
+
+
+def name_of(execution: Execution) -> str:
+    """ "b1m4d1": benchmark, model, and the dataset's number at this site."""
+    number = execution.dataset_id.rpartition("/")[2]
+    return f"b{execution.benchmark_id}m{execution.model_id}d{number}"
+
+
+class Results:
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+
+    def all(self) -> list[LocalResult]:
+        """One a name, oldest name first."""
+        newest: dict[str, Execution] = {}
+        for execution in self._journal.executions():
+            if execution.state in FINISHED and execution.result:
+                newest[name_of(execution)] = execution
+        return [
+            LocalResult(name, execution, self.standing("result", name))
+            for name, execution in newest.items()
+        ]
+
+    def get(self, name: str) -> LocalResult:
+        for result in self.all():
+            if result.name == name:
+                return result
+        raise Refusal(
+            Kind.NOT_FOUND,
+            "RESULT_NOT_FOUND",
+            f"result {name}: expected one of this site's, got none of that name; "
+            "`housecall result ls` lists them",
+        )
+
+    def standing(self, what: str, name: str) -> Outgoing | None:
+        """The newest statement of that name that was released and not refused; `what` is result
+        or test."""
+        sent = self._journal.sent_about(f"{what}:{name}")
+        return sent[0] if sent else None
+
+    def item(
+        self, execution: Execution, purpose: str, releaser: pb.Releaser, *, order: bool
+    ) -> Item:
+        """The statement of an execution's result; it names the one that it replaces, if any."""
+        what = "result" if purpose == "BENCHMARK" else "test"
+        name = name_of(execution)
+        earlier = self.standing(what, name)
+        said = pb.ResultSubmitted.FromString(execution.result)
+        said.purpose = PURPOSES[purpose]
+        said.execution_id = execution.execution_id if order else 0
+        said.supersedes = earlier.envelope_digest if earlier else ""
+        said.releaser.CopyFrom(releaser)
+        subjects = {
+            f"dataset {said.dataset_id}": said.prepared_fingerprint,
+            f"benchmark {said.benchmark_id}": said.benchmark_digest,
+            f"model {said.model.id}": said.model.digest,
+            "evaluator": said.evaluator.digest,
+        }
+        return Item(said, subjects, f"{what}:{name}", execution.dataset_id)
+
+    def require_not_submitted(self, name: str) -> None:
+        standing = self.standing("result", name)
+        if standing is not None:
+            where = "the ledger" if standing.state == "accepted" else "the outbox"
+            raise Refusal(
+                Kind.CONFLICT,
+                "RESULT_EXISTS",
+                f"result {name}: expected one that was not submitted, got one that is in {where} "
+                "already; to replace it, submit with --supersede",
+            )

@@ -1,0 +1,96 @@
+"""The review queue: what waits for a person of the site, and what follows from yes and no."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from agent.journal import Journal
+from agent.orders import Orders
+from agent.records import Execution, Order, Outgoing, Review, State
+from agent.release import Releases, digest_of, local_user
+from agent.results import Results
+from agent.runs import Runs
+from housecall import statement
+from housecall.errors import Kind, Refusal
+from housecall.v1 import ledger_pb2
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A review as one user sees it: what would run, or exactly what would leave."""
+
+    review: Review
+    execution: Execution
+    order: Order
+    statement: bytes
+    digest: str
+
+
+class Reviews:
+    def __init__(
+        self, journal: Journal, orders: Orders, runs: Runs, results: Results, releases: Releases
+    ) -> None:
+        self._journal, self._orders, self._runs = journal, orders, runs
+        self._results, self._releases = results, releases
+
+    def all(self, uid: int) -> list[Shown]:
+        return [self._shown(review, uid) for review in self._journal.reviews()]
+
+    def get(self, number: int, uid: int) -> Shown:
+        return self._shown(self._journal.review(number), uid)
+
+    def approve(self, number: int, digest: str, uid: int) -> Outgoing | None:
+        """Yes to exactly what was shown: run it, or release it."""
+        shown = self.get(number, uid)
+        if digest != shown.digest:
+            raise Refusal(
+                Kind.CONFLICT,
+                "REVIEW_DIGEST_DIFFERS",
+                f"review {number}: expected the digest that is shown now, {shown.digest}, got "
+                f"{digest}; look at it again and approve what it shows",
+            )
+        if shown.review.kind == "RELEASE":
+            draft = self._draft(shown.execution, uid)
+            return self._releases.release(draft, uid)[0]
+        recipe = self._orders.recipe(shown.execution)
+        self._decide(shown, "approved")
+        self._runs.start_ordered(shown.execution.id, recipe)
+        return None
+
+    def refuse(self, number: int, uid: int) -> Outgoing | None:
+        """No: the order ends REFUSED, by this user."""
+        shown = self.get(number, uid)
+        self._decide(shown, "refused")
+        release = shown.review.kind == "RELEASE"
+        reason = "RELEASE_REFUSED" if release else "CONSENT_REFUSED"
+        self._orders.refuse(shown.execution, reason, local_user(uid))
+        order = self._journal.order(shown.execution.execution_id)
+        if order is None:
+            return None
+        sent = self._releases.wait_for([order.outcome])
+        return sent[0] if sent else None
+
+    def _decide(self, shown: Shown, decision: str) -> None:
+        if not self._journal.decide_review(shown.review.id, decision):
+            raise Refusal(
+                Kind.CONFLICT,
+                "REVIEW_DECIDED",
+                f"review {shown.review.id}: somebody else decided it just now",
+            )
+
+    def _draft(self, execution: Execution, uid: int) -> str:
+        item = self._results.item(execution, execution.purpose, local_user(uid), order=True)
+        effect = {"execution": execution.id, "state": State.SUCCEEDED}
+        return self._releases.draft(uid, [item], effect).digest
+
+    def _shown(self, review: Review, uid: int) -> Shown:
+        execution = self._journal.execution(review.local_id)
+        order = self._journal.order(execution.execution_id)
+        assert order is not None, "only orders are reviewed"
+        if review.kind == "RUN":
+            bundle = ledger_pb2.Bundle.FromString(order.bundle)
+            payload = statement.unverified(bundle.statement.envelope).payload
+        else:
+            item = self._results.item(execution, execution.purpose, local_user(uid), order=True)
+            payload = statement.build(item.predicate, item.subjects)
+        return Shown(review, execution, order, payload, digest_of([payload]))

@@ -1,0 +1,248 @@
+"""The agent put together: every room made once, started in order, stopped in the other.
+
+Nothing is decided here. `Agent` is a context manager; tests pass an engine of their own.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import threading
+import uuid
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+
+from agent import environment, gpus
+from agent.catalog import Catalog
+from agent.consent import PolicyFile
+from agent.containers import Containers
+from agent.datasets import Datasets
+from agent.engines.port import Engine, Limits
+from agent.execution import Executor
+from agent.fingerprints import Fingerprinter
+from agent.identity import Uplink
+from agent.journal import Journal
+from agent.link import Link
+from agent.local.messages import Messages
+from agent.local.room import Rooms
+from agent.local_api import LocalApi
+from agent.orders import Orders
+from agent.outbox import Outbox
+from agent.pipeline import Cage, Clocks, StepRunner
+from agent.preparation import Bounds, Preparation
+from agent.registry import Registry
+from agent.release import Releases
+from agent.results import Results
+from agent.reviews import Reviews
+from agent.runs import Runs
+from agent.settings import Settings
+from agent.worker import Worker
+from housecall.errors import Kind, Refusal
+from housecall.v1 import statements_pb2 as pb
+
+log = logging.getLogger(__name__)
+FALLBACK_MEMORY, FALLBACK_CPUS = 4 << 30, 1.0
+LOG_BYTES = 10 << 20
+Engines = Callable[[bool], Engine]
+"""An engine, with leave to pull or without."""
+
+
+class Agent:
+    """All rooms of one site's agent; serves while it is entered."""
+
+    def __init__(self, settings: Settings, engines: Engines) -> None:
+        state = settings.state_dir
+        state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        state.chmod(0o700)
+        self.settings = settings
+        self._close = ExitStack()
+        self._lock = self._only_one(state)
+        self.policy = PolicyFile(settings.policy_file)
+        self.uplink = Uplink(settings.identity_dir)
+        self.journal = Journal(state / "journal.sqlite")
+        self._build(state, engines)
+
+    def _only_one(self, state: Path) -> int:
+        """Two agents on one state folder would undo each other's work."""
+        lock = os.open(state / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(lock)
+            raise Refusal(
+                Kind.CONFLICT,
+                "AGENT_RUNNING",
+                f"state folder {state}: another agent uses it; stop that one first",
+            ) from None
+        return lock
+
+    def _build(self, state: Path, engines: Engines) -> None:
+        settings, journal = self.settings, self.journal
+        self.engine, local = engines(settings.allow_pull), engines(False)
+        found = gpus.discover()
+        facts = partial(environment.facts, self.engine, found)
+        bounds = Bounds(
+            Clocks(settings.wall_limit_s, settings.silence_limit_s),
+            settings.max_output_bytes,
+            settings.minimum_count,
+        )
+        self.worker = Worker(settings.slots)
+        self.runner = StepRunner(self.engine, gpus.GpuPool(found), journal, self._cage())
+        self.registry = Registry(self.uplink, journal)
+        self.catalog = Catalog(
+            state / "datasets",
+            site=self.uplink.identity.short_name,
+            allowed=settings.allowed_paths,
+            forbidden=state,
+        )
+        self.containers = Containers(
+            self.engine, local, state / "files", allow_local=settings.allow_local_files
+        )
+        fingerprints = Fingerprinter(state / "fingerprints.sqlite")
+        shared = (
+            self.catalog,
+            self.registry,
+            self.containers,
+            self.runner,
+            fingerprints,
+            journal,
+            bounds,
+        )
+        self.preparation = Preparation(*shared)
+        self.executor = Executor(state / "executions", *shared, facts)
+        self.runs = Runs(journal, self.executor, self.worker)
+        self.runner.listener = self.runs.on_step
+        self.results = Results(journal)
+        self.releases = Releases(journal, self.catalog, self.uplink)
+        self.datasets = Datasets(
+            self.catalog,
+            journal,
+            self.registry,
+            fingerprints,
+            self.preparation,
+            self.executor,
+            self.runs,
+            self.results,
+            self.releases,
+            self.worker,
+        )
+        self.orders = Orders(
+            journal,
+            self.uplink,
+            self.policy,
+            self.executor,
+            self.runs,
+            self.results,
+            self.releases,
+            self.worker,
+        )
+        self.reviews = Reviews(journal, self.orders, self.runs, self.results, self.releases)
+        self.link = Link(
+            self.uplink,
+            journal,
+            self.orders,
+            Outbox(journal, self.releases, self.uplink),
+            environment=facts,
+            counts=self.worker.counts,
+            heartbeat_s=settings.heartbeat_s,
+            max_skew_s=settings.max_clock_skew_s,
+        )
+        self.releases.wake = self.link.wake
+        self.runs.changed = self.link.progress
+        self.local_api = LocalApi(self._rooms(facts))
+
+    def _cage(self) -> Cage:
+        settings = self.settings
+        instance = self.journal.fact("instance") or uuid.uuid4().hex
+        self.journal.set_fact("instance", instance)
+        memory, cpus = float(FALLBACK_MEMORY), FALLBACK_CPUS
+        with suppress(Refusal):  # an engine that is away now may be back for the first step
+            facts = self.engine.facts()
+            memory, cpus = facts.memory_bytes / settings.slots, facts.cpus / settings.slots
+        return Cage(
+            user=settings.user,
+            limits=Limits(
+                memory_bytes=settings.memory_limit or int(memory),
+                cpus=settings.cpus or cpus,
+                pids=settings.pids,
+                tmp_bytes=settings.tmp_bytes,
+                log_bytes=LOG_BYTES,
+            ),
+            shm_bytes=settings.shm_bytes,
+            grace_s=settings.stop_grace_s,
+            log_level=settings.container_log_level,
+            state_dir=settings.state_dir,
+            disk_reserve=settings.disk_reserve_bytes,
+            instance=instance,
+        )
+
+    def _rooms(self, facts: Callable[[], pb.EnvironmentFacts]) -> Rooms:
+        return Rooms(
+            settings=self.settings,
+            uplink=self.uplink,
+            journal=self.journal,
+            catalog=self.catalog,
+            registry=self.registry,
+            containers=self.containers,
+            executor=self.executor,
+            worker=self.worker,
+            runs=self.runs,
+            results=self.results,
+            releases=self.releases,
+            datasets=self.datasets,
+            orders=self.orders,
+            reviews=self.reviews,
+            policy=self.policy,
+            messages=Messages(self.catalog, self.journal, self.settings.state_dir / "executions"),
+            link_state=lambda: self.link.state,
+            environment=facts,
+        )
+
+    def __enter__(self) -> Agent:
+        self._close.callback(self._release_all)
+        self._remove_orphans()
+        self.releases.reconcile()
+        self.worker.start()
+        self.runs.resume()
+        self.datasets.resume()
+        self.orders.resume()
+        self._close.callback(lambda: self.worker.close(self.settings.stop_grace_s + 5))
+        self._close.enter_context(self.local_api)
+        link = threading.Thread(target=self.link.run, name="link", daemon=True)
+        link.start()
+        self._close.callback(lambda: link.join(5))
+        self._close.callback(self.link.close)
+        renewal = threading.Thread(
+            target=self.uplink.keep_renewed,
+            args=(self.link.reconnect,),
+            name="renewal",
+            daemon=True,
+        )
+        renewal.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._close.close()
+
+    def _remove_orphans(self) -> None:
+        try:
+            removed = self.runner.remove_orphans()
+        except Refusal as refusal:
+            log.warning("engine away at start", extra={"code": refusal.code})
+            return
+        if removed:
+            log.info("containers of an earlier run removed", extra={"count": removed})
+
+    def _release_all(self) -> None:
+        self.uplink.close()
+        self.journal.close()
+        os.close(self._lock)

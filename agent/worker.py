@@ -1,0 +1,177 @@
+"""Work and who does it: a few slots for container work, threads of their own for light work.
+
+A piece of work has a key; asking for a key that is under way joins it. Work goes on when whoever
+asked goes away. What the work is, and what its end means, is left to whoever asks for it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+
+from agent.events import Feed
+from housecall.errors import Kind, Refusal
+from housecall.rpc import refusal_of
+
+CANCELLED, SHUTDOWN = "CANCELLED", "SHUTDOWN"
+
+
+class Stop:
+    """A request to stop, and why: CANCELLED by somebody, or SHUTDOWN of the agent."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+        self.reason = ""
+
+    def ask(self, reason: str) -> None:
+        self.reason = self.reason or reason
+        self._event.set()
+
+    def asked(self) -> bool:
+        return self._event.is_set()
+
+    def wait(self, seconds: float) -> bool:
+        return self._event.wait(seconds)
+
+    def check(self) -> None:
+        if self.asked():
+            raise stopped()
+
+
+class Job:
+    """One piece of work: follow its feed, wait for it, read how it ended."""
+
+    def __init__(self, key: str, work: Callable[[Job], object]) -> None:
+        self.key = key
+        self.feed = Feed()
+        self.stop = Stop()
+        self.result: object = None
+        self.error: Refusal | None = None
+        self._work = work
+        self._done = threading.Event()
+
+    def wait(self, seconds: float | None = None) -> bool:
+        return self._done.wait(seconds)
+
+    def outcome(self) -> object:
+        """Its result once it is done; raises the refusal that it ended with."""
+        self._done.wait()
+        if self.error is not None:
+            raise self.error
+        return self.result
+
+    def run(self) -> None:
+        try:
+            self.result = self._work(self)
+        except BaseException as error:
+            self.error = refusal_of(error)
+
+    def end(self) -> None:
+        self._done.set()
+        self.feed.close()
+
+
+class Worker:
+    """Runs jobs; `slots` of those that were queued at a time."""
+
+    def __init__(self, slots: int) -> None:
+        self.slots = slots
+        self._jobs: dict[str, Job] = {}
+        self._queue: deque[Job] = deque()
+        self._running = 0
+        self._closing = False
+        self._changed = threading.Condition()
+        self._threads = [
+            threading.Thread(target=self._serve, name=f"slot-{n}", daemon=True)
+            for n in range(slots)
+        ]
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def queue(self, key: str, work: Callable[[Job], object]) -> Job:
+        """Container work: waits for a slot."""
+        with self._changed:
+            job, new = self._join(key, work)
+            if new:
+                self._queue.append(job)
+                self._changed.notify_all()
+            return job
+
+    def spawn(self, key: str, work: Callable[[Job], object]) -> Job:
+        """Light work: starts at once."""
+        with self._changed:
+            job, new = self._join(key, work)
+        if new:
+            threading.Thread(target=self._finish, args=(job,), name=key[:40], daemon=True).start()
+        return job
+
+    def find(self, key: str) -> Job | None:
+        with self._changed:
+            return self._jobs.get(key)
+
+    def counts(self) -> tuple[int, int]:
+        """Slot work that is running, and that waits."""
+        with self._changed:
+            return self._running, len(self._queue)
+
+    def cancel(self, key: str, reason: str = CANCELLED) -> bool:
+        """Ask it to stop; one that waits for a slot ends at once. False when it is unknown."""
+        with self._changed:
+            job = self._jobs.get(key)
+            if job is None:
+                return False
+            job.stop.ask(reason)
+            waits = job in self._queue
+            if waits:
+                self._queue.remove(job)
+        if waits:
+            self._finish(job)
+        return True
+
+    def close(self, seconds: float) -> None:
+        """Take no more work and stop what runs; waits at most so long."""
+        with self._changed:
+            self._closing = True
+            keys = list(self._jobs)
+            self._changed.notify_all()
+        for key in keys:
+            self.cancel(key, SHUTDOWN)
+        with self._changed:
+            self._changed.wait_for(lambda: not self._jobs, seconds)
+
+    def _join(self, key: str, work: Callable[[Job], object]) -> tuple[Job, bool]:
+        known = self._jobs.get(key)
+        if known is not None:
+            return known, False
+        if self._closing:
+            raise Refusal(Kind.UNAVAILABLE, "AGENT_STOPPING", "the agent stops: try again later")
+        job = self._jobs[key] = Job(key, work)
+        return job, True
+
+    def _serve(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._queue or self._closing)
+                if not self._queue:
+                    return
+                job = self._queue.popleft()
+                self._running += 1
+            try:
+                self._finish(job)
+            finally:
+                with self._changed:
+                    self._running -= 1
+
+    def _finish(self, job: Job) -> None:
+        job.run()
+        with self._changed:
+            del self._jobs[job.key]
+            self._changed.notify_all()
+        job.end()
+
+
+def stopped() -> Refusal:
+    return Refusal(Kind.CONFLICT, "STEP_STOPPED", "it was stopped; start it again to go on")

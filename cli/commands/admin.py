@@ -1,0 +1,109 @@
+"""`housecall admin`: join tokens and revocation, for operators."""
+
+from __future__ import annotations
+
+import click
+
+from cli import connect, publish, tokens
+from cli.ask import confirm
+from cli.command import example, output_option, yes_option
+from cli.messages import plain
+from cli.output import Column, show_list
+from cli.settings import Settings, pass_settings
+from housecall.v1 import authority_pb2
+from housecall.v1 import statements_pb2 as pb
+from housecall.v1.authority_pb2_grpc import AuthorityStub
+
+COLUMNS: list[Column] = [
+    ("id", "token_id"),
+    ("for", lambda row: "/".join(row["name"].rsplit("/", 2)[-2:])),
+    ("role", "role"),
+    ("state", "state"),
+    ("expires", "expires_at"),
+]
+
+
+@click.group()
+def command() -> None:
+    """Join tokens and revocation: for operators."""
+
+
+@command.group()
+def token() -> None:
+    """Join tokens: one-time, short-lived, each for one name and role."""
+
+
+@token.command(
+    epilog=example(
+        "housecall admin token create --site north --out north.token",
+        "housecall admin token create --person ada --expires 2h",
+    )
+)
+@click.option("--site", metavar="NAME", help="For a site of this name.")
+@click.option("--person", metavar="NAME", help="For a person of this name.")
+@click.option("--operator", is_flag=True, help="The person becomes an operator.")
+@click.option("--expires", default="24h", show_default=True, help="How long it is good, as 30m.")
+@click.option("--out", type=click.Path(), help="Write it to this file, for you alone to read.")
+@output_option()
+@pass_settings
+def create(
+    settings: Settings,
+    site: str | None,
+    person: str | None,
+    operator: bool,
+    expires: str,
+    out: str | None,
+) -> None:
+    """Make a join token. Its key is made here; the coordinator certifies it unseen."""
+    if (site is None) == (person is None):
+        raise click.UsageError("give exactly one of --site and --person")
+    if site and operator:
+        raise click.UsageError("a site cannot be an operator: give --person")
+    role = pb.ROLE_SITE if site else pb.ROLE_OPERATOR if operator else pb.ROLE_PERSON
+    life = tokens.duration(expires)
+    with connect.signer(settings) as (end, identity):
+        name = publish.participant_id(identity, "site" if site else "person", site or person or "")
+        issued = tokens.issue(end, identity, name, role, life)
+    tokens.show(settings, issued, out)
+
+
+@token.command(epilog=example("housecall admin token ls"))
+@output_option(lists=True)
+@pass_settings
+def ls(settings: Settings) -> None:
+    """List join tokens and whether they were used."""
+    with connect.coordinator(settings) as end:
+        method = AuthorityStub(end.channel).ListTokens
+        found = end.call(method, authority_pb2.ListTokensRequest())
+    show_list(settings, [plain(item) for item in found.tokens], COLUMNS, "no join tokens")
+
+
+@token.command("revoke", epilog=example("housecall admin token revoke 0123456789abcdef"))
+@click.argument("token_id", metavar="ID")
+@click.option("--reason", default="", help="Why; it stays in the ledger.")
+@output_option()
+@pass_settings
+def revoke_token(settings: Settings, token_id: str, reason: str) -> None:
+    """Make a join token worthless that was not used yet."""
+    with connect.signer(settings) as (end, identity):
+        predicate = pb.JoinTokenRevoked(token_id=token_id, reason=reason)
+        subjects = {f"join token {token_id}": tokens.name_digest(token_id)}
+        response = publish.publish(end, identity, predicate, subjects)
+    publish.show_receipt(settings, response, f"revoked join token {token_id}")
+
+
+@command.command(epilog=example("housecall admin revoke site/north --reason 'stolen disk'"))
+@click.argument("name", metavar="NAME")
+@click.option("--reason", required=True, help="Why; it stays in the ledger.")
+@yes_option
+@output_option()
+@pass_settings
+def revoke(settings: Settings, name: str, reason: str, yes: bool) -> None:
+    """Revoke a participant (site/NAME, person/NAME): every call of it ends at once."""
+    with connect.signer(settings) as (end, identity):
+        whole = publish.any_participant_id(identity, name)
+        confirm(f"Revoke {whole} for good?", yes=yes)
+        predicate = pb.ParticipantRevoked(name=whole, reason=reason)
+        subjects = {whole: tokens.name_digest(whole)}
+        response = publish.publish(end, identity, predicate, subjects)
+    publish.show_receipt(settings, response, f"revoked {whole}")

@@ -1,0 +1,135 @@
+"""Which end answers a command, and the channel to it.
+
+At a site that is the agent, on its Unix socket; elsewhere the coordinator, by mutual TLS with the
+person's own identity. Reads that both answer go to the coordinator when there is an identity (or
+`--profile` names one), else to the agent; `--socket` on the command line always means the agent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import grpc
+
+from cli import credentials
+from cli.settings import Settings
+from housecall.errors import Kind, Refusal
+from housecall.rpc import CHANNEL_OPTIONS, refusals
+
+if TYPE_CHECKING:
+    from housecall.identity import Identity
+
+T = TypeVar("T")
+CALL_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class End:
+    """An open channel and who is at its other end. `verifier_key` is the ledger's, as pinned at
+    enrolment; "" at a site, whose agent checks proofs itself."""
+
+    channel: grpc.Channel
+    peer: str
+    at_site: bool
+    verifier_key: str = ""
+
+    def call(self, method: Callable[..., T], request: Any, *, seconds: float = CALL_SECONDS) -> T:
+        """One unary call with a deadline. Raises Refusal."""
+        with refusals(self.peer):
+            return method(request, timeout=seconds)
+
+    def stream(self, method: Callable[..., Any], request: Any) -> Iterator[Any]:
+        """A server stream; the call ends when the iterator is closed. Raises Refusal."""
+        with refusals(self.peer):
+            call = method(request)
+            try:
+                yield from call
+            finally:
+                call.cancel()
+
+    def pages(self, method: Callable[..., Any], request: Any, field: str) -> list[Any]:
+        """All items of a list that comes in pages."""
+        request.page_size = 1000
+        items: list[Any] = []
+        while True:
+            response = self.call(method, request)
+            items.extend(getattr(response, field))
+            if not response.next_page_token:
+                return items
+            request.page_token = response.next_page_token
+
+
+@contextlib.contextmanager
+def site(settings: Settings) -> Iterator[End]:
+    """The agent of the site that this machine belongs to."""
+    path = settings.socket.absolute()
+    if not path.exists():
+        raise Refusal(
+            Kind.NOT_READY,
+            "NO_AGENT",
+            f"no agent's socket at {path}: run this at the site and start housecall-agent, or name "
+            "the socket by --socket or HOUSECALL_SOCKET",
+        )
+    if not os.access(path, os.R_OK | os.W_OK):
+        raise Refusal(
+            Kind.NOT_ALLOWED,
+            "SOCKET_DENIED",
+            f"no access to the agent's socket {path}: ask to be added to the group that owns it",
+        )
+    with grpc.insecure_channel(f"unix:{path}", options=CHANNEL_OPTIONS) as channel:
+        yield End(channel, f"agent at {path}", at_site=True)
+
+
+@contextlib.contextmanager
+def coordinator(settings: Settings) -> Iterator[End]:
+    """The coordinator, as the person whose identity is at hand; renewed when that is due."""
+    folder = settings.identity_folder
+    credentials.load(folder)
+    problem = credentials.renew_if_due(folder)
+    if problem:
+        settings.note(f"warning: {problem}")
+    person = credentials.load(folder)
+    tls = grpc.ssl_channel_credentials(person.root_pem, person.tls_key_pem, person.chain_pem)
+    options = [*CHANNEL_OPTIONS, ("grpc.ssl_target_name_override", "coordinator.housecall")]
+    with grpc.secure_channel(person.address, tls, options=options) as channel:
+        yield End(
+            channel,
+            f"coordinator {person.address}",
+            at_site=False,
+            verifier_key=person.verifier_key,
+        )
+
+
+@contextlib.contextmanager
+def signer(settings: Settings) -> Iterator[tuple[End, Identity]]:
+    """The coordinator, and the identity with its signing key: for commands that state something."""
+    from housecall.identity import Identity
+
+    with coordinator(settings) as end:
+        yield end, Identity.load(settings.identity_folder)
+
+
+def reads_at_site(settings: Settings) -> bool:
+    """Whether reads go to the agent. Refuses where there is neither end."""
+    if settings.profile or (settings.enrolled and not settings.socket_chosen):
+        return False
+    if settings.socket_chosen or settings.socket.exists():
+        return True
+    raise Refusal(
+        Kind.NOT_READY,
+        "NO_END",
+        f"neither an identity in {settings.identity_folder} nor an agent's socket at "
+        f"{settings.socket}: enrol with `housecall enroll --token TOKEN`, or at a site name its "
+        "agent's socket by --socket or HOUSECALL_SOCKET",
+    )
+
+
+@contextlib.contextmanager
+def reader(settings: Settings) -> Iterator[End]:
+    """The end that answers reads."""
+    with site(settings) if reads_at_site(settings) else coordinator(settings) as end:
+        yield end

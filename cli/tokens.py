@@ -1,0 +1,101 @@
+"""Join tokens: made here with their key, certified by the coordinator, handed over as text."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from cli.connect import CALL_SECONDS, End
+from cli.output import print_json
+from cli.settings import Settings
+from housecall.errors import Kind, Refusal
+from housecall.v1 import authority_pb2
+from housecall.v1 import statements_pb2 as pb
+
+if TYPE_CHECKING:
+    from housecall.identity import Identity
+
+_DURATION = re.compile(r"([1-9]\d{0,5})([smhd])")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def duration(text: str) -> timedelta:
+    """`90s`, `30m`, `24h`, `7d`."""
+    match = _DURATION.fullmatch(text)
+    if not match:
+        raise Refusal(
+            Kind.INVALID, "USAGE", f"--expires: expected a time as 30m, 24h or 7d, got {text!r}"
+        )
+    return timedelta(seconds=int(match[1]) * _SECONDS[match[2]])
+
+
+def issue(
+    end: End, identity: Identity, name: str, role: pb.Role.ValueType, life: timedelta
+) -> authority_pb2.JoinToken:
+    """State the token, have its key certified, check the receipt. Raises Refusal."""
+    from cryptography.hazmat.primitives import serialization
+
+    from housecall import identity as identities
+    from housecall import statement
+    from housecall.v1.authority_pb2_grpc import AuthorityStub
+    from housecall.verify import check_receipt
+
+    key = identities.new_tls_key()
+    key_digest = identities.public_key_digest(key.public_key())
+    token_id = key_digest.removeprefix("sha256:")[:16]
+    predicate = pb.JoinTokenIssued(token_id=token_id, name=name, role=role)
+    predicate.expires_at.FromDatetime((datetime.now(UTC) + life).replace(microsecond=0))
+    payload = statement.build(predicate, {f"join key of {name}": key_digest})
+    envelope = statement.sign(payload, identity.signing_key)
+    join_name = identities.spiffe_id(identities.split_id(name)[0], "join", token_id)
+    request = authority_pb2.IssueTokenRequest(
+        envelope=envelope, csr=identities.make_csr(key, join_name)
+    )
+    response = end.call(AuthorityStub(end.channel).IssueToken, request, seconds=CALL_SECONDS)
+    check_receipt(envelope, response.receipt, identity.verifier_key)
+    return authority_pb2.JoinToken(
+        address=identity.address,
+        name=name,
+        role=role,
+        root_certificate=response.root_certificate,
+        certificate_chain=response.certificate_chain,
+        private_key=key.private_bytes(
+            serialization.Encoding.DER,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        ),
+        expires_at=predicate.expires_at,
+    )
+
+
+def show(settings: Settings, token: authority_pb2.JoinToken, out: str | None) -> None:
+    """The token's text, on standard output or in a file 0600."""
+    from housecall import client
+    from housecall.identity import write_private
+
+    text = client.write_token(token)
+    if out:
+        write_private(Path(out), text.encode() + b"\n")
+    facts = {
+        "token_id": client.token_id(token.certificate_chain[0]),
+        "name": token.name,
+        "expires_at": token.expires_at.ToJsonString(),
+    }
+    if settings.output == "json":
+        print_json({**facts, **({"file": out} if out else {"token": text})})
+        return
+    click.echo(f"wrote it to {out}" if out else text)
+    settings.note(f"join token {facts['token_id']} for {token.name}, until {facts['expires_at']}")
+    program = "housecall-agent" if token.role == pb.ROLE_SITE else "housecall"
+    settings.next(f"{program} enroll --token {'@' + out if out else 'TOKEN'}")
+
+
+def name_digest(text: str) -> str:
+    """A subject's digest where the thing is nothing but its name."""
+    from housecall.statement import digest
+
+    return digest(text.encode())

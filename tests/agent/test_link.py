@@ -1,0 +1,241 @@
+"""The link's duties, against a coordinator that keeps its own and one that does not."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import grpc
+import pytest
+
+from agent.backoff import CAP_S, FINAL, FINAL_WAIT_S, GOOD_S, Backoff
+from agent.server import Agent
+from agent.settings import Settings
+from housecall import statement
+from housecall.times import stamp
+from housecall.v1 import fleet_pb2, ledger_pb2, site_pb2, site_pb2_grpc
+from housecall.v1 import statements_pb2 as pb
+from tests.agent import site
+from tests.agent.double import Double, double, point_at
+from tests.agent.site import Bench, Site, wait_for
+
+
+def checkpoint(bench: Bench) -> str:
+    stub = site.bench_ledger(bench)
+    return stub.GetCheckpoint(ledger_pb2.GetCheckpointRequest()).checkpoint
+
+
+def welcome(bench: Bench, agent: Agent, **fields: object) -> fleet_pb2.Welcome:
+    """An honest one, but for `fields`."""
+    seen = agent.journal.fact("checkpoint")
+    request = ledger_pb2.GetConsistencyProofRequest(
+        old_size=int(seen.split("\n")[1]) if seen else 0
+    )
+    answer = site.bench_ledger(bench).GetConsistencyProof(request)
+    values: dict[str, object] = {
+        "coordinator_time": stamp(datetime.now(UTC)),
+        "checkpoint": answer.checkpoint,
+        "consistency_proof": answer.proof if seen else [],
+    }
+    return fleet_pb2.Welcome(**values | fields)  # type: ignore[arg-type]
+
+
+@contextlib.contextmanager
+def at_double(bench: Bench, settings: Settings) -> Iterator[tuple[Double, Agent]]:
+    """The agent with its link at a double that it said Hello to."""
+    with double(bench.world) as made:
+        point_at(settings, made.address)
+        with Agent(settings, lambda _: bench.engine) as agent:
+            made.wait_said("hello")
+            yield made, agent
+    point_at(settings, bench.world.house.address)
+
+
+def registered_offline(agent: Agent, settings: Settings, tmp_path: Path) -> bytes:
+    """Something signed in the outbox; returns the envelope."""
+    said = pb.AssociationWithdrawn(association_id=1, reason="no more")
+    from agent.release import Item
+
+    agent.releases.send(Item(said, {"x": statement.digest(b"")}, "withdrawal:1", "north/1"), {})
+    return agent.journal.waiting()[0].envelope
+
+
+def test_the_outbox_survives_a_restart_and_empties_on_the_receipt(
+    bench: Bench, tmp_path: Path
+) -> None:
+    settings = site.enrolled(bench, tmp_path)
+    with site.serving(bench, tmp_path, settings) as north:
+        draft = north.draft("DraftDataset", north.registration())
+        north.agent.link.close()
+        wait_for(lambda: not north.agent.link.state.connected)
+        north.agent.releases.receipt_seconds = 0.1
+        (sent,) = north.release(draft)
+        assert not sent.HasField("receipt")
+        assert not north.dataset().accepted
+    with site.serving(bench, tmp_path, settings) as north:
+        wait_for(lambda: north.dataset().accepted)
+        assert not north.agent.journal.waiting()
+
+
+def test_a_receipt_that_does_not_hold_empties_nothing(bench: Bench, tmp_path: Path) -> None:
+    settings = site.enrolled(bench, tmp_path)
+    with at_double(bench, settings) as (coordinator, agent):
+        envelope = registered_offline(agent, settings, tmp_path)
+        coordinator.send(welcome=welcome(bench, agent))
+        (submit,) = coordinator.wait_said("submit")
+        assert submit.submit.envelope == envelope
+        receipt = ledger_pb2.Receipt(ledger_index=1, checkpoint=checkpoint(bench))
+        coordinator.send(
+            receipted=fleet_pb2.Receipted(
+                envelope_digest=statement.digest(envelope), receipt=receipt
+            )
+        )
+        wait_for(lambda: "RECEIPT_INVALID" in agent.link.state.problem)
+        assert agent.journal.waiting()[0].envelope == envelope
+
+
+def test_one_statement_of_a_dataset_at_a_time(bench: Bench, tmp_path: Path) -> None:
+    settings = site.enrolled(bench, tmp_path)
+    with at_double(bench, settings) as (coordinator, agent):
+        first = registered_offline(agent, settings, tmp_path)
+        from agent.release import Item
+
+        for number, lane in ((2, "north/1"), (3, "north/2")):
+            said = pb.AssociationWithdrawn(association_id=number)
+            agent.releases.send(Item(said, {}, f"withdrawal:{number}", lane), {})
+        coordinator.send(welcome=welcome(bench, agent))
+        coordinator.wait_said("submit", 2)
+        refused = fleet_pb2.Refused(
+            envelope_digest=statement.digest(first), kind="not found", code="GONE", text="gone"
+        )
+        coordinator.send(refused=refused)
+        submits = coordinator.wait_said("submit", 3)
+        numbers = [statement.unverified(each.submit.envelope).predicate for each in submits]
+        assert [n.association_id for n in numbers if isinstance(n, pb.AssociationWithdrawn)] == [
+            1, 3, 2,
+        ]  # fmt: skip
+        entry = agent.journal.outgoing(statement.digest(first))
+        assert entry is not None
+        assert entry.refusal == ("not found", "GONE", "gone")
+
+
+def test_an_order_is_written_down_before_it_is_acknowledged(bench: Bench, tmp_path: Path) -> None:
+    settings = site.enrolled(bench, tmp_path)
+    with site.serving(bench, tmp_path, settings) as north:
+        north.ready()
+    number = bench.order(bench.models[0])
+    bundle = site.bundle_of(bench, number)
+    with at_double(bench, settings) as (coordinator, agent):
+        order = fleet_pb2.Order(execution_id=number, bundle=bundle, line=0)
+        add = agent.journal.add_order
+        written: list[bool] = []
+
+        def watched(*values: object) -> object:
+            written.append(not coordinator.said("order_accepted"))
+            return add(*values)  # type: ignore[arg-type]
+
+        agent.journal.add_order = watched  # type: ignore[assignment, method-assign]
+        coordinator.send(welcome=welcome(bench, agent, orders=[order]))
+        coordinator.wait_said("order_accepted")
+        assert written == [True]
+        assert agent.journal.order(number) is not None
+        coordinator.send(order=order)
+        coordinator.wait_said("order_accepted", 2)
+        assert len(agent.journal.executions(execution_id=number)) == 1
+        replayed = fleet_pb2.Order(execution_id=number + 1, bundle=bundle, line=0)
+        coordinator.send(order=replayed)
+        wait_for(lambda: "ORDER_REPLAYED" in agent.link.state.problem)
+
+
+def test_a_forged_order_is_not_taken(bench: Bench, tmp_path: Path) -> None:
+    settings = site.enrolled(bench, tmp_path)
+    with site.serving(bench, tmp_path, settings) as north:
+        north.ready()
+    number = bench.order(bench.models[0])
+    bundle = site.bundle_of(bench, number)
+    bundle.statement.envelope = bundle.enrolment.envelope
+    with at_double(bench, settings) as (coordinator, agent):
+        order = fleet_pb2.Order(execution_id=number, bundle=bundle, line=0)
+        coordinator.send(welcome=welcome(bench, agent, orders=[order]))
+        wait_for(lambda: "NOT_IN_LEDGER" in agent.link.state.problem)
+        assert agent.journal.order(number) is None
+        assert not coordinator.said("order_accepted")
+
+
+def test_a_rewritten_ledger_ends_the_link_for_good(bench: Bench, tmp_path: Path) -> None:
+    settings = site.enrolled(bench, tmp_path)
+    with site.serving(bench, tmp_path, settings):
+        pass
+    bench.add_model("one more entry")
+    with at_double(bench, settings) as (coordinator, agent):
+        forged = [b"\0" * 32]
+        coordinator.send(welcome=welcome(bench, agent, consistency_proof=forged))
+        wait_for(lambda: "LEDGER_REWRITTEN" in agent.link.state.problem)
+        assert not agent.link.state.connected
+        assert len(coordinator.said("hello")) == 1
+
+
+def test_the_newest_agent_wins(bench: Bench, tmp_path: Path) -> None:
+    settings = site.enrolled(bench, tmp_path)
+    with at_double(bench, settings) as (coordinator, agent):
+        coordinator.send(welcome=welcome(bench, agent))
+        coordinator.send(superseded=fleet_pb2.Superseded())
+        wait_for(lambda: "SUPERSEDED" in agent.link.state.problem)
+
+
+def test_a_clock_that_is_off_is_told(bench: Bench, tmp_path: Path) -> None:
+    settings = site.enrolled(bench, tmp_path)
+    with at_double(bench, settings) as (coordinator, agent):
+        past = stamp(datetime.now(UTC) - timedelta(hours=1))
+        coordinator.send(welcome=welcome(bench, agent, coordinator_time=past))
+        wait_for(lambda: "CLOCK_SKEW" in agent.link.state.problem)
+        assert agent.link.state.connected
+
+
+def test_news_moves_the_cursor(bench: Bench, north: Site) -> None:
+    north.register()
+    wait_for(lambda: int(north.agent.journal.fact("cursor") or 0) > 0)
+
+
+def test_a_renewed_certificate_needs_no_restart(bench: Bench, north: Site) -> None:
+    before = north.agent.uplink.identity.certificate.serial_number
+    north.agent.uplink.renew()
+    north.agent.link.reconnect()
+    wait_for(lambda: not north.agent.link.state.connected)
+    north.wait_linked()
+    assert north.agent.uplink.identity.certificate.serial_number != before
+    assert north.register() == "north/1"
+
+
+def test_a_second_agent_on_the_same_state_is_refused(bench: Bench, north: Site) -> None:
+    with pytest.raises(site.Refusal) as caught:
+        Agent(north.settings, lambda _: bench.engine)
+    assert caught.value.code == "AGENT_RUNNING"
+
+
+def test_reads_are_passed_on_and_writes_are_not(bench: Bench, north: Site) -> None:
+    from housecall.v1 import ledger_pb2_grpc, registry_pb2, registry_pb2_grpc
+
+    with grpc.insecure_channel(f"unix:{north.settings.socket}") as channel:
+        stub = registry_pb2_grpc.RegistryStub(channel)
+        found = stub.ListModels(registry_pb2.ListModelsRequest()).models
+        assert [model.statement.name for model in found] == ["reference"]
+        ledger = ledger_pb2_grpc.LedgerStub(channel)
+        assert ledger.GetCheckpoint(ledger_pb2.GetCheckpointRequest()).checkpoint
+        with pytest.raises(grpc.RpcError) as caught:
+            ledger.Append(ledger_pb2.AppendRequest(envelope=b"x"))
+        assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+        status = site_pb2_grpc.SiteApiStub(channel).GetStatus(site_pb2.GetStatusRequest())
+        assert (status.connected, status.site) == (True, "spiffe://test/site/north")
+
+
+def test_waits_grow_with_jitter_and_shrink_after_a_good_minute() -> None:
+    backoff = Backoff(uniform=lambda _, most: most)
+    waits = [backoff.after("", 0) for _ in range(10)]
+    assert waits[0] == 1.0
+    assert waits == sorted(waits)
+    assert waits[-1] == CAP_S
+    assert backoff.after("", GOOD_S) == 0.5
+    assert all(backoff.after(code, 0) == FINAL_WAIT_S for code in FINAL)

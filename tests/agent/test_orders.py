@@ -1,0 +1,176 @@
+"""Orders: consent by policy and by people, and exactly one outcome each."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from agent.records import State
+from housecall.errors import Refusal
+from housecall.v1 import registry_pb2 as reg
+from housecall.v1 import site_pb2
+from housecall.v1 import statements_pb2 as pb
+from tests.agent import site
+from tests.agent.fake_engine import FakeStep
+from tests.agent.site import Bench, Site, wait_for
+
+
+def state_there(bench: Bench, execution_id: int) -> reg.Execution:
+    request = reg.GetExecutionRequest(id=execution_id)
+    return bench.carla.registry.GetExecution(request).execution
+
+
+def wait_ended(bench: Bench, execution_id: int) -> reg.Execution:
+    ended = (
+        pb.EXECUTION_STATE_SUCCEEDED,
+        pb.EXECUTION_STATE_FAILED,
+        pb.EXECUTION_STATE_REFUSED,
+        pb.EXECUTION_STATE_CANCELLED,
+    )
+    wait_for(lambda: state_there(bench, execution_id).state in ended)
+    return state_there(bench, execution_id)
+
+
+def policy(path: Path, **rule: Any) -> Path:
+    file = path / "policy.yaml"
+    values = {"name": "trusted", "benchmark": 1, "run": "allow", "release": "allow"} | rule
+    file.write_text(yaml.safe_dump({"rules": [values]}))
+    return file
+
+
+def ready_with_second(bench: Bench, north: Site, script: Any = site.infer) -> pb.Pin:
+    north.ready()
+    second = bench.add_model("second", script)
+    bench.approve_model(second)
+    return second
+
+
+def test_a_policy_runs_and_releases(bench: Bench, tmp_path: Path) -> None:
+    file = policy(tmp_path, owners=[bench.mona.name])
+    settings = site.enrolled(bench, tmp_path, policy_file=file)
+    with site.serving(bench, tmp_path, settings) as north:
+        number = bench.order(ready_with_second(bench, north))
+        assert wait_ended(bench, number).state == pb.EXECUTION_STATE_SUCCEEDED
+        found = bench.carla.registry.GetResult(reg.GetResultRequest(name="north/b1m2d1")).result
+        assert found.statement.execution_id == number
+        assert found.statement.releaser.policy.rule == "trusted"
+        assert found.statement.releaser.policy.digest == north.agent.policy.current().digest
+
+
+def test_without_a_rule_a_person_is_asked_twice(bench: Bench, north: Site) -> None:
+    number = bench.order(ready_with_second(bench, north))
+    wait_for(north.reviews)
+    (run,) = north.reviews()
+    assert run.kind == site_pb2.REVIEW_KIND_RUN
+    assert (run.model_name, run.model_owner) == ("second", bench.mona.name)
+    assert run.requested_by == bench.carla.name
+    wait_for(lambda: state_there(bench, number).state == pb.EXECUTION_STATE_WAITING_CONSENT)
+    with north.api() as api, pytest.raises(Refusal) as caught, site.refusals("agent"):
+        api.ApproveReview(site_pb2.ApproveReviewRequest(id=run.id, digest="sha256:other"))
+    assert caught.value.code == "REVIEW_DIGEST_DIFFERS"
+    with north.api() as api:
+        api.ApproveReview(site_pb2.ApproveReviewRequest(id=run.id, digest=run.digest))
+        wait_for(lambda: [r for r in north.reviews() if r.kind == site_pb2.REVIEW_KIND_RELEASE])
+        (release,) = north.reviews()
+        assert b"ResultSubmitted" in release.statement
+        response = api.ApproveReview(
+            site_pb2.ApproveReviewRequest(id=release.id, digest=release.digest)
+        )
+    assert response.sent.HasField("receipt")
+    assert wait_ended(bench, number).state == pb.EXECUTION_STATE_SUCCEEDED
+    assert not north.reviews()
+
+
+@pytest.mark.parametrize("approve_run", [False, True])
+def test_a_person_may_refuse(bench: Bench, north: Site, approve_run: bool) -> None:
+    number = bench.order(ready_with_second(bench, north))
+    kind = site_pb2.REVIEW_KIND_RUN
+    with north.api() as api:
+        if approve_run:
+            (review,) = wait_for(north.reviews)
+            api.ApproveReview(site_pb2.ApproveReviewRequest(id=review.id, digest=review.digest))
+            kind = site_pb2.REVIEW_KIND_RELEASE
+        review = wait_for(lambda: [r for r in north.reviews() if r.kind == kind])[0]
+        sent = api.RefuseReview(site_pb2.RefuseReviewRequest(id=review.id)).sent
+    assert sent.kind == "ExecutionEnded"
+    ended = wait_ended(bench, number)
+    assert ended.state == pb.EXECUTION_STATE_REFUSED
+    assert ended.reason == ("RELEASE_REFUSED" if approve_run else "CONSENT_REFUSED")
+
+
+def test_a_policy_refuses(bench: Bench, tmp_path: Path) -> None:
+    settings = site.enrolled(bench, tmp_path, policy_file=policy(tmp_path, run="refuse"))
+    with site.serving(bench, tmp_path, settings) as north:
+        steps = len(bench.engine.started)
+        ended = wait_ended(bench, bench.order(ready_with_second(bench, north)))
+        assert (ended.state, ended.reason) == (pb.EXECUTION_STATE_REFUSED, "CONSENT_REFUSED")
+        assert len(bench.engine.started) == steps + 5, "only preparation and the test ran"
+
+
+def test_only_the_code_of_a_failure_leaves(bench: Bench, tmp_path: Path) -> None:
+    def failing(step: FakeStep) -> int:
+        step.log("patient a.txt is odd")
+        return 4
+
+    settings = site.enrolled(bench, tmp_path, policy_file=policy(tmp_path))
+    with site.serving(bench, tmp_path, settings) as north:
+        number = bench.order(ready_with_second(bench, north, failing))
+        ended = wait_ended(bench, number)
+        assert (ended.state, ended.reason) == (pb.EXECUTION_STATE_FAILED, "STEP_FAILED")
+        (entry,) = north.agent.journal.sent_about(f"ended:{number}")
+        assert b"patient" not in entry.envelope
+
+
+def test_a_cancelled_order_stops(bench: Bench, tmp_path: Path) -> None:
+    running = threading.Event()
+
+    def hang(step: FakeStep) -> int:
+        running.set()
+        step.stopping.wait(20)
+        return 143
+
+    settings = site.enrolled(bench, tmp_path, policy_file=policy(tmp_path))
+    with site.serving(bench, tmp_path, settings) as north:
+        number = bench.order(ready_with_second(bench, north, hang))
+        assert running.wait(10)
+        bench.carla.state(pb.ExecutionCancelled(execution_ids=[number], reason="wrong model"))
+        journal = north.agent.journal
+        local = journal.executions(execution_id=number)[0]
+        wait_for(lambda: journal.execution(local.id).state is State.CANCELLED)
+        wait_for(lambda: not bench.engine.adopt({"housecall.step": "infer"}))
+        assert journal.order(number) and not journal.open_orders()
+
+
+def test_a_person_at_the_site_cancels(bench: Bench, north: Site) -> None:
+    number = bench.order(ready_with_second(bench, north))
+    wait_for(north.reviews)
+    local = north.agent.journal.executions(execution_id=number)[0]
+    with north.api() as api:
+        api.CancelLocalExecution(site_pb2.CancelLocalExecutionRequest(id=local.id))
+    ended = wait_ended(bench, number)
+    assert (ended.state, ended.reason) == (pb.EXECUTION_STATE_CANCELLED, "CANCELLED")
+    assert not north.reviews()
+
+
+def test_an_order_of_what_was_run_comes_from_the_cache(bench: Bench, tmp_path: Path) -> None:
+    settings = site.enrolled(bench, tmp_path, policy_file=policy(tmp_path))
+    with site.serving(bench, tmp_path, settings) as north:
+        second = ready_with_second(bench, north)
+        north.run()
+        steps = len(bench.engine.started)
+        number = bench.order(second)
+        assert wait_ended(bench, number).state == pb.EXECUTION_STATE_SUCCEEDED
+        assert len(bench.engine.started) == steps
+
+
+def test_orders_wait_for_an_agent_that_is_away(bench: Bench, tmp_path: Path) -> None:
+    settings = site.enrolled(bench, tmp_path, policy_file=policy(tmp_path))
+    with site.serving(bench, tmp_path, settings) as north:
+        second = ready_with_second(bench, north)
+    number = bench.order(second)
+    with site.serving(bench, tmp_path, settings):
+        assert wait_ended(bench, number).state == pb.EXECUTION_STATE_SUCCEEDED

@@ -1,0 +1,59 @@
+"""Settings: their sources, their noes, and that each is documented."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from agent import settings
+from agent.__main__ import main
+from housecall.errors import Refusal
+
+PAGE = Path(__file__).parents[2] / "docs" / "settings-agent.md"
+
+
+@pytest.mark.parametrize("name", [name for name, *_ in settings.listing()])
+def test_every_setting_has_its_row_and_its_help(name: str) -> None:
+    variable = f"HOUSECALL_AGENT_{name.upper()}"
+    assert f"| `{name}` | `{variable}` |" in PAGE.read_text()
+    assert variable in CliRunner().invoke(main, ["serve", "--help"]).output
+    assert all(text for *_, text in settings.listing())
+
+
+def test_the_environment_overrides_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "agent.toml"
+    file.write_text('slots = 3\npids = 99\nallowed_paths = ["/a"]\n')
+    monkeypatch.setenv("HOUSECALL_AGENT_PIDS", "100")
+    loaded = settings.load(file)
+    assert (loaded.slots, loaded.pids, loaded.allowed_paths) == (3, 100, [Path("/a")])
+    monkeypatch.setenv("HOUSECALL_AGENT_ALLOWED_PATHS", "/b:/c")
+    assert settings.load(file).allowed_paths == [Path("/b"), Path("/c")]
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("slot = 3", "slot"),
+        ("slots = 0", "slots"),
+        ('container_user = "0:0"', "container_user"),
+        ("slots =", "expected TOML"),
+    ],
+)
+def test_a_wrong_setting_is_named(tmp_path: Path, text: str, named: str) -> None:
+    file = tmp_path / "agent.toml"
+    file.write_text(text)
+    with pytest.raises(Refusal, match=named) as caught:
+        settings.load(file)
+    assert caught.value.code == "SETTINGS_INVALID"
+
+
+def test_no_identity_says_how_to_get_one(tmp_path: Path) -> None:
+    file = tmp_path / "agent.toml"
+    file.write_text(f'state_dir = "{tmp_path}"\nlog_level = "error"\n')
+    result = CliRunner().invoke(main, ["serve", "--config", str(file)])
+    assert result.exit_code == 6
+    assert "housecall-agent enroll --token" in result.output

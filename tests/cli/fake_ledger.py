@@ -1,0 +1,132 @@
+"""A real ledger in memory: real signatures, proofs and checkpoints, no rules about who may what.
+
+Entry 0 is the coordinator's own; `introduce` enrols the signer of what follows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from housecall import merkle, note, statement
+from housecall.v1 import authority_pb2, ledger_pb2
+from housecall.v1 import statements_pb2 as pb
+from tests.cli.servicer import Servicer
+
+ORIGIN = "demo.ledger"
+
+
+class FakeLedger(Servicer):
+    """Also answers Authority's calls: `certified` is what it certifies join keys with, `renew`
+    how it renews certificates."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.key = Ed25519PrivateKey.generate()
+        self.verifier_key = note.verifier_key(ORIGIN, self.key.public_key().public_bytes_raw())
+        self.envelopes: list[bytes] = []
+        self.nodes: dict[tuple[int, int], bytes] = {}
+        self.enrolments: dict[str, int] = {}
+        self.certified: list[bytes] = []
+        self.renew: Callable[[Any], Any] | None = None
+        first = statement.build(pb.JoinTokenIssued(name="spiffe://demo/person/ada"), {})
+        self.add(statement.sign(first, Ed25519PrivateKey.generate()))
+
+    def introduce(self, name: str, key: Ed25519PrivateKey) -> None:
+        public = key.public_key().public_bytes_raw()
+        predicate = pb.ParticipantEnrolled(name=name, role=pb.ROLE_PERSON, signing_key=public)
+        self.add(statement.sign(statement.build(predicate, {}), key))
+        self.enrolments[statement.key_id(public)] = len(self.envelopes) - 1
+
+    def add(self, envelope: bytes) -> int:
+        leaf = merkle.leaf_hash(envelope)
+        for level, index, value in merkle.new_nodes(len(self.envelopes), leaf, self._get):
+            self.nodes[level, index] = value
+        self.envelopes.append(envelope)
+        return len(self.envelopes) - 1
+
+    def checkpoint(self) -> str:
+        size = len(self.envelopes)
+        root = merkle.root(size, self._get)
+        return note.sign_checkpoint(ORIGIN, size, root, ORIGIN, self.key)
+
+    def receipt(self, index: int) -> ledger_pb2.Receipt:
+        return ledger_pb2.Receipt(
+            ledger_index=index, inclusion_proof=self._proof(index), checkpoint=self.checkpoint()
+        )
+
+    def bundle(self, index: int) -> ledger_pb2.Bundle:
+        opened = statement.unverified(self.envelopes[index])
+        bundle = ledger_pb2.Bundle(statement=self._entry(index), checkpoint=self.checkpoint())
+        if opened.key_id in self.enrolments:
+            bundle.enrolment.CopyFrom(self._entry(self.enrolments[opened.key_id]))
+        return bundle
+
+    def stated(self) -> Any:
+        """The newest entry's predicate."""
+        return statement.unverified(self.envelopes[-1]).predicate
+
+    def Append(
+        self, request: ledger_pb2.AppendRequest, context: grpc.ServicerContext
+    ) -> ledger_pb2.AppendResponse:
+        index = self.add(request.envelope)
+        return ledger_pb2.AppendResponse(receipt=self.receipt(index), id="4")
+
+    def GetCheckpoint(self, request: Any, context: grpc.ServicerContext) -> Any:
+        return ledger_pb2.GetCheckpointResponse(
+            checkpoint=self.checkpoint(), verifier_key=self.verifier_key
+        )
+
+    def GetBundle(self, request: Any, context: grpc.ServicerContext) -> Any:
+        index = request.ledger_index
+        if request.envelope_digest:
+            index = len(self.envelopes) - 1
+        return ledger_pb2.GetBundleResponse(bundle=self.bundle(index))
+
+    def GetConsistencyProof(self, request: Any, context: grpc.ServicerContext) -> Any:
+        proof = merkle.consistency_proof(request.old_size, request.new_size, self._get)
+        return ledger_pb2.GetConsistencyProofResponse(proof=proof, checkpoint=self.checkpoint())
+
+    def ListEntries(self, request: Any, context: grpc.ServicerContext) -> Any:
+        response = ledger_pb2.ListEntriesResponse(tree_size=len(self.envelopes))
+        for index in range(request.start, min(request.start + 2, len(self.envelopes))):
+            response.entries.add(ledger_index=index, envelope=self.envelopes[index])
+        return response
+
+    def IssueToken(self, request: Any, context: grpc.ServicerContext) -> Any:
+        index = self.add(request.envelope)
+        return authority_pb2.IssueTokenResponse(
+            receipt=self.receipt(index),
+            certificate_chain=self.certified,
+            root_certificate=self.certified[0],
+        )
+
+    def ListTokens(self, request: Any, context: grpc.ServicerContext) -> Any:
+        token = authority_pb2.Token(
+            token_id="0123456789abcdef",
+            name="spiffe://demo/site/north",
+            role=pb.ROLE_SITE,
+            state=authority_pb2.TOKEN_STATE_OPEN,
+        )
+        return authority_pb2.ListTokensResponse(tokens=[token])
+
+    def Renew(self, request: Any, context: grpc.ServicerContext) -> Any:
+        if self.renew is None:
+            context.abort(grpc.StatusCode.UNAVAILABLE, "not now")
+        return self.renew(request)
+
+    def _entry(self, index: int) -> ledger_pb2.Bundle.Entry:
+        return ledger_pb2.Bundle.Entry(
+            envelope=self.envelopes[index],
+            ledger_index=index,
+            inclusion_proof=self._proof(index),
+        )
+
+    def _proof(self, index: int) -> list[bytes]:
+        return merkle.inclusion_proof(index, len(self.envelopes), self._get)
+
+    def _get(self, level: int, index: int) -> bytes:
+        return self.nodes[level, index]

@@ -1,0 +1,92 @@
+"""The CLI as a process of its own: a terminal's questions, Ctrl-C, exit codes of the script."""
+
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+
+from tests.cli.conftest import World
+
+HOUSECALL = [sys.executable, "-m", "cli"]
+SUBMIT = ("result", "submit", "b1m4d1")
+
+
+def environment(world: World) -> dict[str, str]:
+    return {**os.environ, **world.environment, "COLUMNS": "100"}
+
+
+def on_a_terminal(world: World, words: tuple[str, ...], typed: bytes) -> tuple[int, str]:
+    """Exit code and everything on the screen."""
+    ours, theirs = pty.openpty()
+    try:
+        process = subprocess.Popen(
+            [*HOUSECALL, *words], stdin=theirs, stdout=theirs, stderr=theirs, env=environment(world)
+        )
+    finally:
+        os.close(theirs)
+    screen = b""
+    while b"[y/N]" not in screen:
+        screen += os.read(ours, 1024)
+    os.write(ours, typed)
+    while True:
+        try:
+            screen += os.read(ours, 1024)
+        except OSError:  # the other side is closed
+            break
+    os.close(ours)
+    return process.wait(30), screen.decode()
+
+
+def test_enter_is_no(at_site: World) -> None:
+    code, screen = on_a_terminal(at_site, SUBMIT, b"\n")
+    assert code == 11
+    assert "Sign result b1m4d1 and send exactly this? [y/N]" in screen
+    assert "declined: nothing has left the site" in screen
+
+
+def test_y_is_yes(at_site: World) -> None:
+    code, screen = on_a_terminal(at_site, SUBMIT, b"y\n")
+    assert code == 0
+    assert "ledger entry 12 in a tree of 13" in screen
+
+
+def test_a_terminal_shows_bars_and_leaves_the_text_whole(at_site: World) -> None:
+    words = ("dataset", "associate", "1", "--benchmark", "1")
+    code, screen = on_a_terminal(at_site, words, b"y\n")
+    assert code == 0
+    assert "infer: succeeded in 0:00:12" in screen
+
+
+def test_ctrl_c_says_what_goes_on(at_site: World) -> None:
+    at_site.site.hangs = True
+    command = [*HOUSECALL, "dataset", "prepare", "1"]
+    with subprocess.Popen(
+        command, env=environment(at_site), stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == "prepare: running\n"
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "interrupted: the work goes on at the site" in said
+    assert at_site.site.left_alone.wait(10)
+
+
+def test_the_scripts_exit_code(at_site: World) -> None:
+    run = ("benchmark", "run", "1", "--dataset", "1", "--output", "json")
+    done = subprocess.run(
+        [*HOUSECALL, *run], env=environment(at_site), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 10
+    assert done.stdout.startswith("{")
+
+
+def test_a_closed_pipe_is_no_error(at_site: World) -> None:
+    line = " ".join(HOUSECALL) + " dataset ls --mine -o json | true"
+    done = subprocess.run(
+        ["sh", "-c", line], env=environment(at_site), capture_output=True, text=True, check=False
+    )
+    assert "Traceback" not in done.stderr
