@@ -6,6 +6,7 @@ said before (of log lines only the newest). Translating events to messages is le
 
 from __future__ import annotations
 
+import itertools
 import queue
 import threading
 from collections import deque
@@ -69,18 +70,20 @@ class Feed:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._said: deque[Event] = deque(maxlen=KEPT_EVENTS)
-        self._lines: deque[Event] = deque(maxlen=KEPT_LINES)
-        self._amounts: dict[str, Event] = {}
+        self._numbers = itertools.count()
+        self._said: deque[tuple[int, Event]] = deque(maxlen=KEPT_EVENTS)
+        self._lines: deque[tuple[int, Event]] = deque(maxlen=KEPT_LINES)
+        self._amounts: dict[str, tuple[int, Event]] = {}
         self._followers: list[queue.Queue[object]] = []
         self._closed = False
 
     def emit(self, event: Event) -> None:
         with self._lock:
+            numbered = (next(self._numbers), event)
             if isinstance(event, Amount):
-                self._amounts[event.label] = event
+                self._amounts[event.label] = numbered
             else:
-                (self._lines if isinstance(event, LogLine) else self._said).append(event)
+                (self._lines if isinstance(event, LogLine) else self._said).append(numbered)
             for follower in self._followers:
                 follower.put(event)
 
@@ -94,7 +97,8 @@ class Feed:
         """Everything kept so far, then live until the end, or until it is not `wanted` any more."""
         mine: queue.Queue[object] = queue.Queue()
         with self._lock:
-            for event in (*self._said, *self._amounts.values(), *self._lines):
+            kept = (*self._said, *self._amounts.values(), *self._lines)
+            for _, event in sorted(kept, key=lambda numbered: numbered[0]):
                 mine.put(event)
             if self._closed:
                 mine.put(_END)

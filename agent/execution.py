@@ -17,16 +17,14 @@ from google.protobuf import json_format
 
 from agent import catalog as states
 from agent import contract
-from agent.catalog import Catalog, Dataset
-from agent.containers import Containers, Ready
+from agent.catalog import Dataset
+from agent.containers import Ready
 from agent.events import Feed
-from agent.fingerprints import Fingerprinter
 from agent.folders import empty_folder, fresh_folder, input_file, output_file, private_folder
-from agent.journal import Journal
-from agent.pipeline import Step, StepRunner
-from agent.preparation import Bounds
+from agent.means import Means
 from agent.records import Execution
-from agent.registry import Benchmark, Container, Model, Registry
+from agent.registry import Benchmark, Container, Model
+from agent.step import Step
 from agent.worker import Stop
 from housecall.container_config import Role
 from housecall.errors import Kind, Refusal
@@ -65,21 +63,13 @@ class Executor:
     """Makes recipes and performs them."""
 
     def __init__(
-        self,
-        root: Path,
-        catalog: Catalog,
-        registry: Registry,
-        containers: Containers,
-        runner: StepRunner,
-        fingerprints: Fingerprinter,
-        journal: Journal,
-        bounds: Bounds,
-        environment: Callable[[], pb.EnvironmentFacts],
+        self, root: Path, means: Means, environment: Callable[[], pb.EnvironmentFacts]
     ) -> None:
         self._root = root
-        self._catalog, self._registry, self._containers = catalog, registry, containers
-        self._runner, self._fingerprints, self._journal = runner, fingerprints, journal
-        self._bounds = bounds
+        self._catalog, self._registry = means.catalog, means.registry
+        self._containers, self._runner = means.containers, means.runner
+        self._fingerprints, self._journal = means.fingerprints, means.journal
+        self._bounds = means.bounds
         self._environment = environment
 
     def recipe(self, benchmark_id: int, model_id: int, dataset_id: str) -> Recipe:

@@ -1,5 +1,6 @@
-"""Folders and files that containers are given: whose they are, who may read them, and room for
-them. What goes into them is left to `preparation.py` and `execution.py`.
+"""Folders and files that containers are given: whose they are and who may read them.
+
+What goes into them is left to `preparation.py` and `execution.py`.
 """
 
 from __future__ import annotations
@@ -55,17 +56,6 @@ def empty_folder(path: Path) -> Path:
     path.mkdir(mode=0o755, exist_ok=True)
     path.chmod(0o755)
     return path
-
-
-def require_room(path: Path, reserve: int) -> None:
-    free = shutil.disk_usage(path).free
-    if free < reserve:
-        raise Refusal(
-            Kind.EXHAUSTED,
-            "DISK_FULL",
-            f"disk of the agent's state: expected at least {reserve} bytes free, got {free}; "
-            "free some, or lower the setting disk_reserve_bytes",
-        )
 
 
 def _hand_over(path: Path, user: str) -> None:

@@ -19,6 +19,7 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
+from agent.disk import disk_full
 from agent.records import Draft, DraftedStatement, Execution, Order, Outgoing, Review, State
 from housecall.errors import Kind, Refusal
 
@@ -103,9 +104,11 @@ class Journal:
                 yield
                 if self._depth == 1:
                     self._db.execute("COMMIT")
-            except BaseException:
+            except BaseException as error:
                 if self._depth == 1 and self._db.in_transaction:
                     self._db.execute("ROLLBACK")
+                if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+                    raise disk_full() from error
                 raise
             finally:
                 self._depth -= 1
@@ -261,9 +264,6 @@ class Journal:
             for payload, about, lane in json.loads(rows[0]["statements"])
         )
         return Draft(digest, rows[0]["uid"], statements, rows[0]["effect"])
-
-    def drop_draft(self, digest: str) -> None:
-        self._do("DELETE FROM drafts WHERE digest = ?", digest)
 
     # outbox
 

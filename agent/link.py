@@ -29,7 +29,7 @@ from agent.journal import Journal
 from agent.linkstate import LinkState
 from agent.orders import Orders
 from agent.outbox import Outbox
-from agent.records import Execution
+from agent.records import ENDED, Execution
 from housecall import client
 from housecall.errors import Kind, Refusal
 from housecall.rpc import from_rpc_error
@@ -67,7 +67,6 @@ class Link:
         self._call: grpc.Call | None = None
         self.state = LinkState()
         outbox.send = self._submit
-        orders.changed = self.progress
 
     def run(self) -> None:
         """Until `close`: connect, serve the stream, wait, again."""
@@ -103,8 +102,9 @@ class Link:
             self._outbox.pump()
 
     def progress(self, execution: Execution) -> None:
-        """An ordered execution changed; while the link is down, the next Hello says it."""
-        if self.state.connected:
+        """An ordered execution changed; while the link is down, the next Hello says it. Ends are
+        said by the signed outcome alone."""
+        if self.state.connected and execution.state not in ENDED:
             self._mailbox.put(fleet_pb2.AgentMessage(progress=_progress(execution)))
 
     def _session(self) -> str:

@@ -10,16 +10,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from datetime import UTC, datetime
 
-from agent.consent import Decision, PolicyFile, Question
+from agent.consent import Decision
 from agent.execution import Executor, Recipe
 from agent.identity import Uplink
 from agent.journal import Journal
-from agent.records import ENDED, Execution, Order, Outgoing, State
-from agent.release import Item, Releases, by_policy
-from agent.results import Results
+from agent.outcomes import Outcomes
+from agent.records import ENDED, Execution, Order, State
+from agent.release import by_policy
 from agent.runs import RETRY_S, Runs
 from agent.worker import Job, Worker
 from housecall.errors import Kind, Refusal
@@ -29,11 +27,6 @@ from housecall.verify import verify_bundle
 
 log = logging.getLogger(__name__)
 PURPOSE_NAMES = {pb.PURPOSE_BENCHMARK: "BENCHMARK", pb.PURPOSE_TEST: "TEST"}
-ENDINGS = {
-    State.FAILED: pb.EXECUTION_STATE_FAILED,
-    State.REFUSED: pb.EXECUTION_STATE_REFUSED,
-    State.CANCELLED: pb.EXECUTION_STATE_CANCELLED,
-}
 
 
 class Orders:
@@ -41,20 +34,13 @@ class Orders:
         self,
         journal: Journal,
         uplink: Uplink,
-        policy: PolicyFile,
         executor: Executor,
         runs: Runs,
-        results: Results,
-        releases: Releases,
+        outcomes: Outcomes,
         worker: Worker,
     ) -> None:
-        self._journal, self._uplink, self._policy = journal, uplink, policy
-        self._executor, self._runs, self._results = executor, runs, results
-        self._releases, self._worker = releases, worker
-        self._cancelled_by: dict[int, pb.Releaser] = {}
-        self.changed: Callable[[Execution], None] = lambda _: None
-        runs.ended = self.ended
-        releases.refused = self.outcome_refused
+        self._journal, self._uplink, self._executor = journal, uplink, executor
+        self._runs, self.outcomes, self._worker = runs, outcomes, worker
 
     def receive(self, execution_id: int, bundle: ledger_pb2.Bundle, line: int) -> None:
         """Check it and write it down, or refuse; knows it when it comes again."""
@@ -98,7 +84,7 @@ class Orders:
             if execution.state is State.ORDERED:
                 self.consider(order.execution_id)
             elif execution.state is State.WAITING_RELEASE or execution.state in ENDED:
-                self.ended(execution)
+                self.outcomes.ended(execution)
 
     def doing(self) -> list[Execution]:
         """What this site holds and has not ended."""
@@ -115,44 +101,8 @@ class Orders:
 
     def cancel(self, local_id: int, releaser: pb.Releaser) -> None:
         """A person at the site cancels an execution, ordered or not."""
-        self._cancelled_by[local_id] = releaser
+        self.outcomes.cancelled_by[local_id] = releaser
         self._runs.cancel(local_id)
-
-    def refuse(self, execution: Execution, reason: str, releaser: pb.Releaser) -> None:
-        """The site's no, with CONSENT_REFUSED or RELEASE_REFUSED."""
-        refused = self._journal.update_execution(
-            execution.id, state=State.REFUSED, reason=reason, step=""
-        )
-        self._end(refused, releaser)
-
-    def ended(self, execution: Execution) -> None:
-        """An ordered execution has its result, or has none."""
-        if execution.state is not State.WAITING_RELEASE:
-            releaser = self._cancelled_by.pop(execution.id, None) or self._by_rule("failures")
-            self._end(execution, releaser)
-            return
-        decision = self._decide(execution)
-        if decision.release != "allow":
-            self._journal.add_review("RELEASE", execution.id)
-            self.changed(execution)
-            return
-        releaser = by_policy(decision.policy_digest, decision.rule)
-        item = self._results.item(execution, execution.purpose, releaser, order=True)
-        self._send(execution, item, State.SUCCEEDED)
-
-    def outcome_refused(self, entry: Outgoing) -> None:
-        """An order whose result the coordinator refused still needs its one outcome."""
-        for execution in self._journal.executions(state=State.SUCCEEDED):
-            order = self._journal.order(execution.execution_id) if execution.execution_id else None
-            if order is not None and order.outcome == entry.envelope_digest:
-                code = self._refusal_code(entry)
-                if code != "EXECUTION_ENDED":
-                    self._journal.reopen_order(order.execution_id)
-                    self.ended(
-                        self._journal.update_execution(
-                            execution.id, state=State.FAILED, reason=code
-                        )
-                    )
 
     def require_entitled(self, execution: Execution, recipe: Recipe) -> None:
         """3."""
@@ -190,7 +140,7 @@ class Orders:
             try:
                 recipe = self.recipe(execution)
                 self.require_entitled(execution, recipe)
-                self._carry_out(execution, recipe, self._decide(execution, recipe))
+                self._carry_out(execution, recipe, self.outcomes.decide(execution, recipe))
                 return
             except Refusal as refusal:
                 if refusal.kind is not Kind.UNAVAILABLE:
@@ -207,64 +157,23 @@ class Orders:
         if decision.run == "allow":
             self._runs.start_ordered(execution.id, recipe)
         elif decision.run == "refuse":
-            self.refuse(
+            self.outcomes.refuse(
                 execution, "CONSENT_REFUSED", by_policy(decision.policy_digest, decision.rule)
             )
         else:
             self._journal.add_review("RUN", execution.id)
-            self.changed(self._journal.update_execution(execution.id, state=State.WAITING_CONSENT))
+            self.outcomes.changed(
+                self._journal.update_execution(execution.id, state=State.WAITING_CONSENT)
+            )
 
     def _fail(self, execution: Execution, refusal: Refusal) -> None:
         entitled = refusal.code != "ORDER_NOT_ENTITLED"
         state = State.FAILED if entitled else State.REFUSED
-        self.ended(
+        self.outcomes.ended(
             self._journal.update_execution(
                 execution.id, state=state, reason=refusal.code, problem=refusal.message
             )
         )
-
-    def _decide(self, execution: Execution, recipe: Recipe | None = None) -> Decision:
-        """What the policy says now."""
-        policy = self._policy.current()
-        if not policy.rules:
-            return Decision("ask", "ask", "default", policy.digest)
-        try:
-            model = (recipe or self.recipe(execution)).model
-        except Refusal:
-            return Decision("ask", "ask", "default", policy.digest)
-        question = Question(
-            execution.benchmark_id, model.owner, execution.model_digest, execution.purpose
-        )
-        return policy.decide(question, datetime.now(UTC))
-
-    def _end(self, execution: Execution, releaser: pb.Releaser) -> None:
-        order = self._journal.order(execution.execution_id)
-        if order is None or order.outcome:
-            return
-        said = pb.ExecutionEnded(
-            execution_id=execution.execution_id,
-            state=ENDINGS[execution.state],
-            reason=execution.reason or execution.state,
-            releaser=releaser,
-        )
-        subjects = {f"execution {execution.execution_id}": order.envelope_digest}
-        item = Item(said, subjects, f"ended:{execution.execution_id}", execution.dataset_id)
-        self._send(execution, item, execution.state)
-
-    def _send(self, execution: Execution, item: Item, state: State) -> None:
-        """5."""
-        try:
-            self._releases.send(item, {"execution": execution.id, "state": state})
-        except Refusal as refusal:
-            if refusal.code != "ORDER_ENDED":
-                raise
-
-    def _by_rule(self, rule: str) -> pb.Releaser:
-        return by_policy(self._policy.current().digest, rule)
-
-    def _refusal_code(self, entry: Outgoing) -> str:
-        kept = self._journal.outgoing(entry.envelope_digest)
-        return kept.refusal[1] if kept else ""
 
 
 def _invalid(execution_id: int, expected: str, got: str = "something else") -> Refusal:

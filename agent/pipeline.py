@@ -1,10 +1,5 @@
 """One step: one container run in the cage, watched from its start to its classified end.
 
-    STEP_FAILED         it ended with another exit code than 0
-    STEP_OUT_OF_MEMORY  it reached its memory limit
-    STEP_TIMEOUT        it ran longer than its wall-clock limit
-    STEP_SILENT         it was silent for longer than its silence limit
-    STEP_STOPPED        somebody stopped it, or the agent stops
 
 A step is written down before it starts and when it ends. Threads: the caller's watches the clocks
 and the end, one more follows the log. Which steps there are is left to `preparation.py` and
@@ -14,20 +9,17 @@ and the end, one more follows the log. Which steps there are is left to `prepara
 from __future__ import annotations
 
 import logging
-import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
-from pathlib import Path
 
-from agent.containers import Ready
-from agent.engines.port import Engine, Exit, Limits, Mount, StepSpec
+from agent.disk import require_room
+from agent.engines.port import Engine, Exit
 from agent.events import Feed, LogLine, StepChange
-from agent.folders import require_room
 from agent.gpus import GpuPool
 from agent.journal import Journal
+from agent.step import Cage, Step, failed, spec, too_long
 from agent.steplog import StepLog
 from agent.worker import Stop
 from housecall.errors import Kind, Refusal
@@ -37,48 +29,6 @@ POLL_S = 0.5
 GPU_WAIT_S = 30.0
 LOST_ENGINE_S = 120.0
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Clocks:
-    """Seconds that a step may run, and be silent."""
-
-    wall_s: float
-    silence_s: float
-
-    def within(self, limits: pb.TaskLimits) -> Clocks:
-        """The benchmark's limits, capped by these, which are the site's."""
-        return Clocks(
-            min(limits.wall_seconds or self.wall_s, self.wall_s),
-            min(limits.silence_seconds or self.silence_s, self.silence_s),
-        )
-
-
-@dataclass(frozen=True)
-class Step:
-    """A task of a container, with the site's file or folder for each of its labels. `owner` is
-    the journal's: "execution:<id>" or "dataset:<number>"."""
-
-    owner: str
-    container: Ready
-    task: str
-    sources: Mapping[str, Path]
-    logs: Path
-    clocks: Clocks
-
-
-@dataclass(frozen=True)
-class Cage:
-    """What the site gives every step."""
-
-    user: str
-    limits: Limits
-    shm_bytes: int
-    grace_s: int
-    log_level: str
-    state_dir: Path
-    disk_reserve: int
-    instance: str
 
 
 class StepRunner:
@@ -132,7 +82,7 @@ class StepRunner:
 
     def _contained(self, step: Step, feed: Feed, stop: Stop) -> int:
         with self._gpus_for(step, stop) as gpus:
-            container_id = self._engine.start(self._spec(step, gpus))
+            container_id = self._engine.start(spec(step, self.cage, gpus))
             try:
                 return self._watch(step, container_id, feed, stop)
             finally:
@@ -153,7 +103,7 @@ class StepRunner:
         finally:
             follower.join(timeout=10)
         if ended.code or ended.error:
-            raise _failed(step, ended)
+            raise failed(step, ended)
         return ended.code
 
     def _until_end(self, step: Step, container_id: str, said: _LastWord, stop: Stop) -> Exit:
@@ -173,9 +123,9 @@ class StepRunner:
             stop.check()
             now = time.monotonic()
             if now - started > step.clocks.wall_s:
-                raise _too_long("STEP_TIMEOUT", step, "an end", step.clocks.wall_s)
+                raise too_long("STEP_TIMEOUT", step, "an end", step.clocks.wall_s)
             if now - said.at > step.clocks.silence_s:
-                raise _too_long("STEP_SILENT", step, "a line of output", step.clocks.silence_s)
+                raise too_long("STEP_SILENT", step, "a line of output", step.clocks.silence_s)
 
     def _follow_log(self, step: Step, container_id: str, feed: Feed, said: _LastWord) -> None:
         with StepLog(step.logs / f"{step.task}.log") as kept:
@@ -205,27 +155,6 @@ class StepRunner:
                 taking.__exit__(None, None, None)
             return
 
-    def _spec(self, step: Step, gpus: tuple[str, ...]) -> StepSpec:
-        task = step.container.config.tasks[step.task]
-        shm = min(task.shm_size, self.cage.shm_bytes) if task.shm_size else None
-        owner = step.owner.replace(":", "-")
-        return StepSpec(
-            name=f"housecall-{owner}-{step.task}-{secrets.token_hex(4)}",
-            image_id=step.container.image_id,
-            mounts=tuple(_mounts(step)),
-            limits=replace(self.cage.limits, shm_bytes=shm),
-            user=self.cage.user,
-            labels={
-                "housecall.agent": self.cage.instance,
-                "housecall.owner": step.owner,
-                "housecall.step": step.task,
-            },
-            command=task.command,
-            entrypoint=task.entrypoint,
-            environment={"MEDPERF_LOGLEVEL": self.cage.log_level, **task.environment},
-            gpus=gpus,
-        )
-
     def _note(
         self,
         step: Step,
@@ -250,43 +179,3 @@ class _LastWord:
 
     def __init__(self) -> None:
         self.at = time.monotonic()
-
-
-class StepFailed(Refusal):
-    """The container ended by itself, and not well."""
-
-    def __init__(self, code: str, message: str, exit_code: int) -> None:
-        super().__init__(Kind.NOT_READY, code, message)
-        self.exit_code = exit_code
-
-
-def _mounts(step: Step) -> Iterator[Mount]:
-    task = step.container.config.tasks[step.task]
-    for volumes, read_only in ((task.inputs, True), (task.outputs, False)):
-        for label, volume in volumes.items():
-            yield Mount(step.sources[label], volume.mount_path, read_only)
-
-
-def _failed(step: Step, ended: Exit) -> StepFailed:
-    if ended.oom_killed:
-        return StepFailed(
-            "STEP_OUT_OF_MEMORY",
-            f"{step.task}: expected it to stay within its memory, got exit code {ended.code} "
-            "after the limit was reached; raise the setting memory_limit or use smaller data",
-            ended.code,
-        )
-    why = f" ({ended.error})" if ended.error else ""
-    return StepFailed(
-        "STEP_FAILED",
-        f"{step.task}: expected exit code 0, got {ended.code}{why}; its log says why",
-        ended.code,
-    )
-
-
-def _too_long(code: str, step: Step, what: str, seconds: float) -> Refusal:
-    return Refusal(
-        Kind.EXHAUSTED,
-        code,
-        f"{step.task}: expected {what} within {seconds:g} s, got none; the container was stopped. "
-        "Look at its log, or ask for a larger limit",
-    )

@@ -8,19 +8,17 @@ a report means tasks for a person (OUTSTANDING); any other failure is BROKEN.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 from pathlib import Path
 
 from agent import catalog as states
 from agent import contract, report
-from agent.catalog import Catalog, Dataset
-from agent.containers import Containers, Ready
+from agent.catalog import Dataset
+from agent.containers import Ready
 from agent.events import Done, Feed
-from agent.fingerprints import Fingerprinter
 from agent.folders import empty_folder, input_file, output_file, output_folder, private_folder
-from agent.journal import Journal
-from agent.pipeline import Clocks, Step, StepRunner
-from agent.registry import Benchmark, Registry
+from agent.means import Means
+from agent.registry import Benchmark
+from agent.step import Step
 from agent.worker import SHUTDOWN, Stop
 from housecall.container_config import Role
 from housecall.errors import Kind, Refusal
@@ -29,31 +27,14 @@ from housecall.v1 import statements_pb2 as pb
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Bounds:
-    """The site's bounds on outputs and steps."""
-
-    clocks: Clocks
-    max_output_bytes: int
-    minimum_count: int
-
-
 class Preparation:
     """Prepares the datasets of a catalog."""
 
-    def __init__(
-        self,
-        catalog: Catalog,
-        registry: Registry,
-        containers: Containers,
-        runner: StepRunner,
-        fingerprints: Fingerprinter,
-        journal: Journal,
-        bounds: Bounds,
-    ) -> None:
-        self._catalog, self._registry, self._containers = catalog, registry, containers
-        self._runner, self._fingerprints, self._journal = runner, fingerprints, journal
-        self._bounds = bounds
+    def __init__(self, means: Means) -> None:
+        self._catalog, self._registry = means.catalog, means.registry
+        self._containers, self._runner = means.containers, means.runner
+        self._fingerprints, self._journal = means.fingerprints, means.journal
+        self._bounds = means.bounds
 
     def run(self, number: int, feed: Feed, stop: Stop) -> Dataset:
         """Prepare or go on. Returns the dataset PREPARED or OUTSTANDING; raises `Refusal` when it

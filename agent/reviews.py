@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from agent.journal import Journal
 from agent.orders import Orders
+from agent.outcomes import Outcomes
 from agent.records import Execution, Order, Outgoing, Review, State
 from agent.release import Releases, digest_of, local_user
 from agent.results import Results
@@ -28,9 +29,15 @@ class Shown:
 
 class Reviews:
     def __init__(
-        self, journal: Journal, orders: Orders, runs: Runs, results: Results, releases: Releases
+        self,
+        journal: Journal,
+        orders: Orders,
+        outcomes: Outcomes,
+        runs: Runs,
+        results: Results,
+        releases: Releases,
     ) -> None:
-        self._journal, self._orders, self._runs = journal, orders, runs
+        self._journal, self._orders, self._outcomes, self._runs = journal, orders, outcomes, runs
         self._results, self._releases = results, releases
 
     def all(self, uid: int) -> list[Shown]:
@@ -63,7 +70,7 @@ class Reviews:
         self._decide(shown, "refused")
         release = shown.review.kind == "RELEASE"
         reason = "RELEASE_REFUSED" if release else "CONSENT_REFUSED"
-        self._orders.refuse(shown.execution, reason, local_user(uid))
+        self._outcomes.refuse(shown.execution, reason, local_user(uid))
         order = self._journal.order(shown.execution.execution_id)
         if order is None:
             return None

@@ -30,16 +30,20 @@ from agent.link import Link
 from agent.local.messages import Messages
 from agent.local.room import Rooms
 from agent.local_api import LocalApi
+from agent.means import Bounds, Means
 from agent.orders import Orders
 from agent.outbox import Outbox
-from agent.pipeline import Cage, Clocks, StepRunner
-from agent.preparation import Bounds, Preparation
+from agent.outcomes import Outcomes
+from agent.participation import Participation
+from agent.pipeline import StepRunner
+from agent.preparation import Preparation
 from agent.registry import Registry
 from agent.release import Releases
 from agent.results import Results
 from agent.reviews import Reviews
 from agent.runs import Runs
 from agent.settings import Settings
+from agent.step import Cage, Clocks
 from agent.worker import Worker
 from housecall.errors import Kind, Refusal
 from housecall.v1 import statements_pb2 as pb
@@ -49,6 +53,7 @@ FALLBACK_MEMORY, FALLBACK_CPUS = 4 << 30, 1.0
 LOG_BYTES = 10 << 20
 Engines = Callable[[bool], Engine]
 """An engine, with leave to pull or without."""
+Facts = Callable[[], pb.EnvironmentFacts]
 
 
 class Agent:
@@ -84,12 +89,7 @@ class Agent:
         settings, journal = self.settings, self.journal
         self.engine, local = engines(settings.allow_pull), engines(False)
         found = gpus.discover()
-        facts = partial(environment.facts, self.engine, found)
-        bounds = Bounds(
-            Clocks(settings.wall_limit_s, settings.silence_limit_s),
-            settings.max_output_bytes,
-            settings.minimum_count,
-        )
+        self.facts: Facts = partial(environment.facts, self.engine, found)
         self.worker = Worker(settings.slots)
         self.runner = StepRunner(self.engine, gpus.GpuPool(found), journal, self._cage())
         self.registry = Registry(self.uplink, journal)
@@ -102,58 +102,73 @@ class Agent:
         self.containers = Containers(
             self.engine, local, state / "files", allow_local=settings.allow_local_files
         )
-        fingerprints = Fingerprinter(state / "fingerprints.sqlite")
-        shared = (
-            self.catalog,
-            self.registry,
-            self.containers,
-            self.runner,
-            fingerprints,
-            journal,
-            bounds,
-        )
-        self.preparation = Preparation(*shared)
-        self.executor = Executor(state / "executions", *shared, facts)
-        self.runs = Runs(journal, self.executor, self.worker)
-        self.runner.listener = self.runs.on_step
         self.results = Results(journal)
         self.releases = Releases(journal, self.catalog, self.uplink)
+        self._build_work(state)
+        self._build_orders()
+        self._build_edges()
+
+    def _build_work(self, state: Path) -> None:
+        """Preparations and executions, and what people do with datasets."""
+        settings, journal = self.settings, self.journal
+        fingerprints = Fingerprinter(state / "fingerprints.sqlite")
+        bounds = Bounds(
+            Clocks(settings.wall_limit_s, settings.silence_limit_s),
+            settings.max_output_bytes,
+            settings.minimum_count,
+        )
+        means = Means(
+            self.catalog, self.registry, self.containers, self.runner, fingerprints, journal, bounds
+        )
+        self.executor = Executor(state / "executions", means, self.facts)
+        self.runs = Runs(journal, self.executor, self.worker)
+        self.runner.listener = self.runs.on_step
         self.datasets = Datasets(
             self.catalog,
             journal,
             self.registry,
             fingerprints,
-            self.preparation,
-            self.executor,
-            self.runs,
-            self.results,
+            Preparation(means),
             self.releases,
             self.worker,
         )
-        self.orders = Orders(
+        self.participation = Participation(
+            self.catalog,
             journal,
-            self.uplink,
-            self.policy,
+            self.registry,
             self.executor,
             self.runs,
             self.results,
             self.releases,
             self.worker,
         )
-        self.reviews = Reviews(journal, self.orders, self.runs, self.results, self.releases)
+
+    def _build_orders(self) -> None:
+        outcomes = Outcomes(self.journal, self.policy, self.executor, self.results, self.releases)
+        self.runs.ended = outcomes.ended
+        self.releases.refused = outcomes.refused_there
+        self.orders = Orders(
+            self.journal, self.uplink, self.executor, self.runs, outcomes, self.worker
+        )
+        self.reviews = Reviews(
+            self.journal, self.orders, outcomes, self.runs, self.results, self.releases
+        )
+
+    def _build_edges(self) -> None:
+        settings = self.settings
         self.link = Link(
             self.uplink,
-            journal,
+            self.journal,
             self.orders,
-            Outbox(journal, self.releases, self.uplink),
-            environment=facts,
+            Outbox(self.journal, self.releases, self.uplink),
+            environment=self.facts,
             counts=self.worker.counts,
             heartbeat_s=settings.heartbeat_s,
             max_skew_s=settings.max_clock_skew_s,
         )
         self.releases.wake = self.link.wake
-        self.runs.changed = self.link.progress
-        self.local_api = LocalApi(self._rooms(facts))
+        self.runs.changed = self.orders.outcomes.changed = self.link.progress
+        self.local_api = LocalApi(self._rooms())
 
     def _cage(self) -> Cage:
         settings = self.settings
@@ -180,7 +195,7 @@ class Agent:
             instance=instance,
         )
 
-    def _rooms(self, facts: Callable[[], pb.EnvironmentFacts]) -> Rooms:
+    def _rooms(self) -> Rooms:
         return Rooms(
             settings=self.settings,
             uplink=self.uplink,
@@ -194,12 +209,13 @@ class Agent:
             results=self.results,
             releases=self.releases,
             datasets=self.datasets,
+            participation=self.participation,
             orders=self.orders,
             reviews=self.reviews,
             policy=self.policy,
             messages=Messages(self.catalog, self.journal, self.settings.state_dir / "executions"),
             link_state=lambda: self.link.state,
-            environment=facts,
+            environment=self.facts,
         )
 
     def __enter__(self) -> Agent:

@@ -10,7 +10,8 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
-from agent.events import Feed
+from agent.disk import explained
+from agent.events import Amount, Feed, LogLine, StepChange
 from housecall.errors import Kind, Refusal
 from housecall.rpc import refusal_of
 
@@ -61,11 +62,17 @@ class Job:
             raise self.error
         return self.result
 
+    def pass_on(self, other: Job) -> None:
+        """What this one says until it ends, to those who follow `other`."""
+        for event in self.feed.follow(lambda: not other.stop.asked()):
+            if isinstance(event, Amount | StepChange | LogLine):
+                other.feed.emit(event)
+
     def run(self) -> None:
         try:
             self.result = self._work(self)
         except BaseException as error:
-            self.error = refusal_of(error)
+            self.error = refusal_of(explained(error))
 
     def end(self) -> None:
         self._done.set()

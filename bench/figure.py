@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 
 
@@ -23,3 +24,8 @@ def figure(
         "values": {key: round(value, 4) for key, value in values.items()},
     }
     print(json.dumps(line), flush=True)
+
+
+def progress(line: str) -> None:
+    """What goes on, for whoever watches: standard output has nothing but figures."""
+    print(line, file=sys.stderr, flush=True)

@@ -1,60 +1,164 @@
-"""Durable signed statements a second: streams from 50 agents against unary calls, one ORM
-transaction each, on the same store.
+"""Durable signed statements a second: streams from 50 agents against unary calls with one ORM
+transaction each, on the same kind of store.
 
-Both sides do the same work for a statement: mutual TLS, signature, rule, ledger entry with its
-tree nodes, rows, full synchronisation, receipt with inclusion proof and signed checkpoint.
-The baseline differs in what the design chose: a unary call a statement, its own transaction.
+Two coordinators serve side by side, each a process with an SQLite file of its own: the real program
+and `bench.orm_coordinator`. Both do the same work for a statement: mutual TLS, signature, rule,
+ledger entry with its tree nodes, rows, full synchronisation, receipt with inclusion proof and
+signed checkpoint. Everything is signed beforehand. Rounds are interleaved, the median counts, from
+the moment that all are connected to the last receipt; one receipt an agent and round is checked.
 """
 
 from __future__ import annotations
 
-import itertools
-import queue
+import asyncio
+import contextlib
+import statistics
+import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import grpc
 
-from bench.figure import figure
-from coordinator import notary as notary_module
-from coordinator.authority import CertificateAuthority
-from coordinator.caller import Caller, CallerRole, current_caller
-from coordinator.fleet import Fleet
-from coordinator.ledger import Batch
-from coordinator.models import LedgerEntry, LedgerNode, News
-from coordinator.rules import RULES, Fact
-from coordinator.servicers.ledger import LedgerServicer
-from coordinator.store import Reader
-from housecall import merkle, statement
+from bench.figure import figure, progress
+from bench.process import await_port, running
+from coordinator.founding import found, operator_token
+from coordinator.settings import Settings
+from housecall import statement
+from housecall.identity import Identity
 from housecall.times import stamp
 from housecall.v1 import fleet_pb2, fleet_pb2_grpc, ledger_pb2, ledger_pb2_grpc
 from housecall.v1 import statements_pb2 as pb
+from housecall.verify import check_receipt
 from tests.coordinator.world import (
     PREPARATION_CONFIG,
     RELEASER,
-    Party,
+    TRUST_DOMAIN,
     World,
+    free_port,
     register_container,
     sha,
-    world,
 )
 
 AGENTS = 50
 EACH = 40
-ROUNDS = 3
+ROUNDS = 5
+WAIT_S = 120.0
+
+Receipts = dict[bytes, ledger_pb2.Receipt]
+Client = Callable[["Agent", list[bytes]], Coroutine[None, None, Receipts]]
 
 
-def envelopes(party: Party, preparation: pb.Pin, start: int, count: int) -> list[bytes]:
-    """Signed registrations of datasets `start` and on."""
+@dataclass
+class Agent:
+    """An enrolled site with an open channel; `connected` is set when its clock may start."""
+
+    identity: Identity
+    channel: grpc.aio.Channel
+    connected: asyncio.Event = field(default_factory=asyncio.Event)
+    begin: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+@dataclass
+class Side:
+    """One of the two coordinators, the way its statements are sent, and the rates so far."""
+
+    made: World
+    client: Client
+    preparation: pb.Pin
+    sites: list[Identity]
+    rates: list[float] = field(default_factory=list)
+
+
+def main() -> None:
+    """Measure in temporary folders and print the figure."""
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="housecall-bench-")))
+        streams = stack.enter_context(_side(folder / "streams", "coordinator", stream))
+        unary = stack.enter_context(_side(folder / "unary", "bench.orm_coordinator", unary_calls))
+        for number in range(ROUNDS + 1):
+            for side in (streams, unary):
+                rate = asyncio.run(_round(side, first=1 + number * EACH))
+                progress(f"statements: {side.client.__name__} {rate:.0f} a second")
+                side.rates.append(rate)
+    ours, base = (statistics.median(side.rates[1:]) for side in (streams, unary))
+    values = {
+        "streams_per_s": ours,
+        "unary_orm_per_s": base,
+        "agents": AGENTS,
+        "statements_a_round": AGENTS * EACH,
+        "rounds": ROUNDS,
+    }
+    figure("statements", ours / base, 3.0, True, values)
+
+
+@contextlib.contextmanager
+def _side(folder: Path, program: str, client: Client) -> Iterator[Side]:
+    """A coordinator of its own, served by `python -m program`, with 50 sites enrolled."""
+    port = free_port()
+    address = f"127.0.0.1:{port}"
+    settings = Settings(state_dir=folder, listen=address)
+    house = found(settings, TRUST_DOMAIN, address)
+    token = operator_token(settings, house, "olga")
+    command = [sys.executable, "-m", program, "serve", "--state-dir", str(folder)]
+    with running([*command, "--listen", address], folder / "log"):
+        await_port(port)
+        made = World(folder, house, settings)
+        try:
+            made.enter("olga", token)
+            owner = made.join("owner", pb.ROLE_PERSON)
+            sites = [made.join(f"site-{number}", pb.ROLE_SITE) for number in range(AGENTS)]
+            role = pb.CONTAINER_ROLE_PREPARATION
+            preparation = register_container(owner, "prep", role, PREPARATION_CONFIG)
+            for site in sites:
+                site.channel.close()
+            yield Side(made, client, preparation, [site.identity for site in sites])
+        finally:
+            made.close()
+
+
+async def _round(side: Side, first: int) -> float:
+    """Statements a second, from the moment that all are connected."""
+    batches = [_envelopes(site, side.preparation, first) for site in side.sites]
+    begin = asyncio.Event()
+    async with contextlib.AsyncExitStack() as stack:
+        agents = [await stack.enter_async_context(_agent(site, begin)) for site in side.sites]
+        tasks = [
+            asyncio.create_task(side.client(agent, batch))
+            for agent, batch in zip(agents, batches, strict=True)
+        ]
+        for agent, task in zip(agents, tasks, strict=True):
+            connected = asyncio.create_task(agent.connected.wait())
+            await asyncio.wait((connected, task), return_when=asyncio.FIRST_COMPLETED)
+        began = time.perf_counter()
+        begin.set()
+        answers = await asyncio.wait_for(asyncio.gather(*tasks), WAIT_S)
+        seconds = time.perf_counter() - began
+    for receipts, batch in zip(answers, batches, strict=True):
+        check_receipt(batch[-1], receipts[batch[-1]], side.made.house.ledger.verifier_key)
+    return sum(len(receipts) for receipts in answers) / seconds
+
+
+@contextlib.asynccontextmanager
+async def _agent(site: Identity, begin: asyncio.Event) -> AsyncIterator[Agent]:
+    credentials = grpc.ssl_channel_credentials(site.root_pem, site.tls_key_pem, site.chain_pem)
+    options = [
+        ("grpc.ssl_target_name_override", "coordinator.housecall"),
+        ("grpc.use_local_subchannel_pool", 1),
+    ]
+    async with grpc.aio.secure_channel(site.address, credentials, options=options) as channel:
+        await channel.channel_ready()
+        yield Agent(site, channel, begin=begin)
+
+
+def _envelopes(site: Identity, preparation: pb.Pin, first: int) -> list[bytes]:
+    """Signed registrations of datasets `first` and on."""
     made = []
-    for number in range(start, start + count):
-        dataset_id = f"{party.identity.short_name}/{number}"
+    for number in range(first, first + EACH):
+        dataset_id = f"{site.short_name}/{number}"
         said = pb.DatasetRegistered(
             dataset_id=dataset_id,
             name="bench",
@@ -63,141 +167,42 @@ def envelopes(party: Party, preparation: pb.Pin, start: int, count: int) -> list
             releaser=RELEASER,
         )
         payload = statement.build(said, {f"dataset {dataset_id}": said.raw_fingerprint})
-        made.append(statement.sign(payload, party.identity.signing_key))
+        made.append(statement.sign(payload, site.signing_key))
     return made
 
 
-def stream(party: Party, batch: list[bytes], begin: threading.Barrier) -> None:
-    """One agent: everything submitted on one stream; done when every receipt is there."""
-    outgoing: queue.Queue[fleet_pb2.AgentMessage | None] = queue.Queue()
+async def stream(agent: Agent, batch: list[bytes]) -> Receipts:
+    """Everything submitted on one stream; receipts come back as they are made."""
+    by_digest = {statement.digest(envelope): envelope for envelope in batch}
+    receipts: Receipts = {}
+    call = fleet_pb2_grpc.FleetStub(agent.channel).Connect()  # type: ignore[call-overload]
     hello = fleet_pb2.Hello(local_time=stamp(datetime.now(UTC)))
-    outgoing.put(fleet_pb2.AgentMessage(hello=hello))
-    incoming = fleet_pb2_grpc.FleetStub(party.channel).Connect(iter(outgoing.get, None))
-    next(iter(incoming))
-    begin.wait()
+    await call.write(fleet_pb2.AgentMessage(hello=hello))
+    await call.read()
+    agent.connected.set()
+    await agent.begin.wait()
     for envelope in batch:
-        outgoing.put(fleet_pb2.AgentMessage(submit=fleet_pb2.Submit(envelope=envelope)))
-    missing = len(batch)
-    for message in incoming:
-        kind = message.WhichOneof("message")
-        assert kind != "refused", message
-        missing -= kind == "receipted"
-        if not missing:
-            break
-    outgoing.put(None)
+        await call.write(fleet_pb2.AgentMessage(submit=fleet_pb2.Submit(envelope=envelope)))
+    while len(receipts) < len(batch):
+        message = await call.read()
+        assert message is not grpc.aio.EOF, "the stream ended early"
+        assert message.WhichOneof("message") != "refused", message
+        if message.HasField("receipted"):
+            receipts[by_digest[message.receipted.envelope_digest]] = message.receipted.receipt
+    call.cancel()
+    return receipts
 
 
-def unary(party: Party, batch: list[bytes], begin: threading.Barrier) -> None:
-    stub = ledger_pb2_grpc.LedgerStub(party.channel)
-    begin.wait()
+async def unary_calls(agent: Agent, batch: list[bytes]) -> Receipts:
+    """One call after another, as an agent with unary calls would."""
+    stub = ledger_pb2_grpc.LedgerStub(agent.channel)
+    agent.connected.set()
+    await agent.begin.wait()
+    receipts: Receipts = {}
     for envelope in batch:
-        stub.Append(ledger_pb2.AppendRequest(envelope=envelope))
-
-
-def rate(parties: list[Party], batches: list[list[bytes]], act: Callable[..., None]) -> float:
-    """Statements a second from the moment that all are connected."""
-    begin = threading.Barrier(len(parties) + 1)
-    with ThreadPoolExecutor(len(parties)) as pool:
-        futures = [pool.submit(act, *pair, begin) for pair in zip(parties, batches, strict=True)]
-        begin.wait()
-        began = time.perf_counter()
-        for future in futures:
-            future.result()
-        return sum(map(len, batches)) / (time.perf_counter() - began)
-
-
-class OrmNotary:
-    """The baseline's writer: one ORM session and one transaction a call, serialised by a lock."""
-
-    _lock = threading.Lock()
-
-    def __init__(self, real: notary_module.Notary) -> None:
-        self._real = real
-
-    def append(self, envelope: bytes, caller: Caller) -> notary_module.Accepted:
-        real = self._real
-        with self._lock, real._store.read() as reader:
-            job = notary_module._Job(envelope, caller, None)  # type: ignore[arg-type]
-            opened = real._verify(reader, job)
-            batch = Batch(reader)
-            assert batch.find(opened.envelope_digest) is None
-            fact = Fact(opened, caller, batch.size, datetime.now(UTC))
-            effect = RULES[opened.kind](reader, opened.predicate, fact)
-            self._write(reader, batch, envelope, fact, effect)
-            reader.commit()
-            checkpoint = real._ledger.checkpoint(fact.index + 1, reader.node)
-            receipt = real._ledger.receipt(fact.index, fact.index + 1, reader.node, checkpoint)
-        return notary_module.Accepted(receipt, opened.kind, fact.index, effect, effect.id)
-
-    def _write(
-        self, reader: Reader, batch: Batch, envelope: bytes, fact: Fact, effect: Any
-    ) -> None:
-        leaf = merkle.leaf_hash(envelope)
-        for level, number, value in merkle.new_nodes(fact.index, leaf, batch.node):
-            reader.session.add(LedgerNode(level=level, number=number, hash=value))
-        for site in effect.concerns:
-            reader.session.add(News(site=site, ledger_index=fact.index))
-        reader.session.add(
-            LedgerEntry(
-                ledger_index=fact.index,
-                envelope_digest=fact.statement.envelope_digest,
-                kind=fact.statement.kind,
-                signer=fact.caller.name,
-                thing_id=effect.id,
-                accepted_at=fact.at,
-                envelope=envelope,
-            )
-        )
-
-
-def main() -> None:
-    with tempfile.TemporaryDirectory() as folder, world(Path(folder)) as made:
-        parties = [made.join(f"site-{number}", pb.ROLE_SITE) for number in range(AGENTS)]
-        owner = made.join("owner", pb.ROLE_PERSON)
-        preparation = register_container(
-            owner, "prep", pb.CONTAINER_ROLE_PREPARATION, PREPARATION_CONFIG
-        )
-        starts = itertools.count(1, EACH)
-        streams, unaries = [], []
-        for _ in range(ROUNDS):
-            for rates, act, switch in (
-                (streams, stream, None),
-                (unaries, unary, OrmNotary),
-            ):
-                start = next(starts)
-                batches = [envelopes(party, preparation, start, EACH) for party in parties]
-                with switched(switch):
-                    rates.append(rate(parties, batches, act))
-    best, base = sorted(streams)[ROUNDS // 2], sorted(unaries)[ROUNDS // 2]
-    values = {
-        "streams_per_s": best,
-        "unary_orm_per_s": base,
-        "agents": AGENTS,
-        "statements_a_round": AGENTS * EACH,
-    }
-    figure("statements", best / base, 3.0, True, values)
-
-
-class switched:  # noqa: N801 - reads as a verb where it is used
-    """Within it, Append goes through another notary."""
-
-    def __init__(self, other: Callable[[notary_module.Notary], Any] | None) -> None:
-        self._other = other
-
-    def __enter__(self) -> None:
-        self._append = LedgerServicer.Append
-        other = self._other
-        if other is None:
-            return
-
-        def append(self: LedgerServicer, request: Any, context: Any) -> Any:
-            accepted = other(self._notary).append(request.envelope, current_caller())
-            return ledger_pb2.AppendResponse(receipt=accepted.receipt, id=accepted.id)
-
-        LedgerServicer.Append = append  # type: ignore[method-assign]
-
-    def __exit__(self, *_: object) -> None:
-        LedgerServicer.Append = self._append  # type: ignore[method-assign]
+        response = await stub.Append(ledger_pb2.AppendRequest(envelope=envelope))
+        receipts[envelope] = response.receipt
+    return receipts
 
 
 if __name__ == "__main__":

@@ -65,8 +65,7 @@ def table(rows: Sequence[Sequence[Any]], titles: Sequence[str]) -> str:
     cells = [[cell(value) for value in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(titles, *cells, strict=True)]
     right = [
-        bool(rows) and all(isinstance(row[i], (int, float)) for row in rows)
-        for i in range(len(titles))
+        bool(rows) and all(type(row[i]) in (int, float) for row in rows) for i in range(len(titles))
     ]
     lines = [list(titles), ["-" * width for width in widths], *cells]
     return "\n".join(_line(line, widths, right) for line in lines)

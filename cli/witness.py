@@ -76,20 +76,24 @@ def newest(end: End, key: str, seen: str) -> tuple[str, Checkpoint]:
     return text, check_consistency(seen, text, proof, key)
 
 
-def rehash(end: End, checked: Checkpoint) -> None:
-    """Download and hash every entry of the checkpoint's tree. Raises LEDGER_REWRITTEN."""
+def rehash(end: End, checked: Checkpoint) -> int:
+    """Download every entry of the checkpoint's tree, hash it, and compute the root. Gives how
+    many were withheld, being others' business: those count by their leaf hashes. Raises
+    LEDGER_REWRITTEN."""
     newest_node: dict[int, bytes] = {}
 
     def get(level: int, _index: int) -> bytes:
         """Of each level only the newest node is ever asked for."""
         return newest_node[level]
 
-    size = 0
+    size = withheld = 0
     with click.progressbar(
         _entries(end, checked.size), length=checked.size, label="hashing entries", file=sys.stderr
-    ) as envelopes:
-        for envelope in envelopes:
-            nodes = merkle.new_nodes(size, merkle.leaf_hash(envelope), get)
+    ) as entries:
+        for entry in entries:
+            leaf = merkle.leaf_hash(entry.envelope) if entry.envelope else entry.leaf_hash
+            withheld += not entry.envelope
+            nodes = merkle.new_nodes(size, leaf, get)
             newest_node.update({level: value for level, _, value in nodes})
             size += 1
     root = merkle.root(size, get)
@@ -100,16 +104,23 @@ def rehash(end: End, checked: Checkpoint) -> None:
             f"the entries do not give the checkpoint's root: expected {checked.root.hex()} of "
             f"{checked.size} entries, got {root.hex()} of {size}. Keep the checkpoint as evidence",
         )
+    return withheld
 
 
 def check_newest(end: End, key: str, checked: Checkpoint, count: int) -> int:
-    """Check the newest entries each by its proofs, signatures included. Gives how many."""
-    first = max(0, checked.size - count)
-    method = LedgerStub(end.channel).GetBundle
-    for index in range(first, checked.size):
-        bundle = end.call(method, ledger_pb2.GetBundleRequest(ledger_index=index)).bundle
-        check_bundle(bundle, key)
-    return checked.size - first
+    """Check the newest entries each by its proofs, signatures included. Gives how many of them
+    were withheld, being others' business."""
+    method, withheld = LedgerStub(end.channel).GetBundle, 0
+    for index in range(max(0, checked.size - count), checked.size):
+        try:
+            bundle = end.call(method, ledger_pb2.GetBundleRequest(ledger_index=index)).bundle
+        except Refusal as refusal:
+            if refusal.kind is not Kind.NOT_FOUND:
+                raise
+            withheld += 1
+        else:
+            check_bundle(bundle, key)
+    return withheld
 
 
 def check_bundle(bundle: ledger_pb2.Bundle, key: str) -> Checked:
@@ -128,16 +139,15 @@ def check_bundle(bundle: ledger_pb2.Bundle, key: str) -> Checked:
     return Checked(statement.unverified(item.envelope), "coordinator", size)
 
 
-def _entries(end: End, size: int) -> Iterator[bytes]:
-    """The first `size` envelopes, in order."""
+def _entries(end: End, size: int) -> Iterator[ledger_pb2.ListEntriesResponse.Entry]:
+    """The first `size` entries, in order."""
     method, start = LedgerStub(end.channel).ListEntries, 0
     while start < size:
         request = ledger_pb2.ListEntriesRequest(start=start, count=min(PAGE, size - start))
         entries = end.call(method, request).entries
         if not entries:
             return
-        for entry in entries[: size - start]:
-            yield entry.envelope
+        yield from entries[: size - start]
         start += len(entries)
 
 

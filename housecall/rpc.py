@@ -74,7 +74,7 @@ def from_rpc_error(error: grpc.RpcError, peer: str) -> Refusal:
     from grpc_status import rpc_status
 
     try:
-        status = rpc_status.from_call(error)
+        status = rpc_status.from_call(error)  # type: ignore[arg-type]  # what a stub raises is both
     except ValueError:
         status = None
     for detail in status.details if status else ():

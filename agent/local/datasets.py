@@ -69,7 +69,7 @@ class DatasetCalls(Room, site_pb2_grpc.SiteApiServicer):
     def DraftAssociation(
         self, request: site.DraftAssociationRequest, context: grpc.ServicerContext
     ) -> WorkEvents:
-        job = self.datasets.draft_association(
+        job = self.rooms.participation.draft_association(
             request.dataset_id, request.benchmark_id, self.uid(context)
         )
         yield from self.follow(job, context)
@@ -77,7 +77,7 @@ class DatasetCalls(Room, site_pb2_grpc.SiteApiServicer):
     def DraftWithdrawal(
         self, request: site.DraftWithdrawalRequest, context: grpc.ServicerContext
     ) -> WorkEvents:
-        job = self.datasets.draft_withdrawal(
+        job = self.rooms.participation.draft_withdrawal(
             request.association_id, request.reason, self.uid(context)
         )
         yield from self.follow(job, context)

@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 import grpc
 
+from agent.disk import explained
 from housecall.rpc import refusal_of, status_of
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
@@ -50,4 +51,4 @@ def _stream(method: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]
 
 
 def _abort(context: grpc.ServicerContext, error: Exception) -> None:
-    context.abort_with_status(status_of(refusal_of(error)))
+    context.abort_with_status(status_of(refusal_of(explained(error))))

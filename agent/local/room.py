@@ -18,6 +18,7 @@ from agent.linkstate import LinkState
 from agent.local.messages import Messages
 from agent.local.relay import uid_of
 from agent.orders import Orders
+from agent.participation import Participation
 from agent.registry import Registry
 from agent.release import Releases
 from agent.results import Results
@@ -45,6 +46,7 @@ class Rooms:
     results: Results
     releases: Releases
     datasets: Datasets
+    participation: Participation
     orders: Orders
     reviews: Reviews
     policy: PolicyFile

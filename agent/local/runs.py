@@ -9,11 +9,11 @@ from collections.abc import Iterator
 
 import grpc
 
-from agent.datasets import require_approved
 from agent.events import Amount, LogLine, StepChange
 from agent.execution import Recipe
 from agent.local.messages import receipt_of
 from agent.local.room import Room
+from agent.participation import require_approved
 from agent.records import Execution, State
 from agent.registry import Model
 from agent.release import local_user

@@ -77,18 +77,18 @@ def entry(settings: Settings, index: int) -> None:
 def verify(settings: Settings, entries: int | None) -> None:
     """Verify the ledger: it continues the one seen last, and its entries give its root.
 
-    Every entry is downloaded and hashed again, or with --entries the newest ones are checked each
-    by its proof. The checkpoint seen is kept for the next time.
+    Every entry is downloaded and hashed again; those that are not yours to see are withheld and
+    count by their hashes. With --entries the newest ones are checked each by its proof instead.
+    The checkpoint seen is kept for the next time.
     """
     with connect.reader(settings) as end:
         key = witness.pinned_key(end)
         seen = witness.remembered(settings, key)
         text, checked = witness.newest(end, key, seen)
         if entries is None:
-            witness.rehash(end, checked)
-            count = checked.size
+            withheld = witness.rehash(end, checked)
         else:
-            count = witness.check_newest(end, key, checked, entries)
+            withheld = witness.check_newest(end, key, checked, entries)
         witness.remember(settings, key, text)
     show_one(
         settings,
@@ -97,7 +97,8 @@ def verify(settings: Settings, entries: int | None) -> None:
             "origin": checked.origin,
             "tree_size": checked.size,
             "root": checked.root.hex(),
-            "entries_checked": count,
+            "entries_checked": min(entries or checked.size, checked.size) - withheld,
+            "entries_withheld": withheld,
             "continues_tree_of": witness.size_of(seen),
         },
     )

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -24,16 +23,19 @@ class DemoError(Exception):
 def start(name: str, command: list[str], folder: Path, environment: Mapping[str, str]) -> None:
     """Start a program; its output goes to `<folder>/<name>.log`, its pid beside it."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / f"{name}.log").open("ab") as log:
-        process = subprocess.Popen(
+    with (folder / f"{name}.log").open("ab") as log, Path(os.devnull).open("rb") as nothing:
+        pid = os.posix_spawn(
+            command[0],
             command,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            env={**os.environ, **environment},
-            start_new_session=True,
+            {**os.environ, **environment},
+            file_actions=[
+                (os.POSIX_SPAWN_DUP2, nothing.fileno(), 0),
+                (os.POSIX_SPAWN_DUP2, log.fileno(), 1),
+                (os.POSIX_SPAWN_DUP2, log.fileno(), 2),
+            ],
+            setsid=True,
         )
-    (folder / f"{name}.pid").write_text(f"{process.pid} {_started(process.pid)}")
+    (folder / f"{name}.pid").write_text(f"{pid} {_started(pid)}")
 
 
 def stop_all(folder: Path, say: Callable[[str], None]) -> None:

@@ -69,7 +69,7 @@ def double(world: World) -> Iterator[Double]:
     made = Double(address=f"127.0.0.1:{free_port()}")
     pool = ThreadPoolExecutor(8)
     server = grpc.server(pool)
-    fleet_pb2_grpc.add_FleetServicer_to_server(made, server)  # type: ignore[no-untyped-call]
+    fleet_pb2_grpc.add_FleetServicer_to_server(made, server)
     server.add_secure_port(made.address, credentials)
     server.start()
     yield made

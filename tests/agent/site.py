@@ -19,7 +19,6 @@ from agent.identity import enrol
 from agent.server import Agent
 from agent.settings import Settings
 from housecall import statement
-from housecall.errors import Refusal
 from housecall.rpc import refusals
 from housecall.v1 import ledger_pb2, ledger_pb2_grpc, site_pb2, site_pb2_grpc
 from housecall.v1 import registry_pb2 as reg
@@ -78,7 +77,7 @@ def prepare(step: FakeStep) -> int:
                 made.write_text(file.read_text().upper())
     names = [file.name for file in step.path("/data").iterdir()]
     report = {
-        "status": {name: 1 for name in names},
+        "status": dict.fromkeys(names, 1),
         "status_name": {name: "todo" if name == "todo" else "ready" for name in names},
     }
     step.path("/report.yaml").write_text(yaml.safe_dump(report))
@@ -285,9 +284,6 @@ def bundle_of(bench: Bench, execution_id: int) -> ledger_pb2.Bundle:
     found = bench.carla.registry.GetExecution(reg.GetExecutionRequest(id=execution_id)).execution
     request = ledger_pb2.GetBundleRequest(envelope_digest=found.origin.envelope_digest)
     return bench_ledger(bench).GetBundle(request).bundle
-
-
-__all__ = ["Refusal"]
 
 
 def payload(draft: site_pb2.WorkEvent.Draft, number: int = 0) -> pb.ResultSubmitted:

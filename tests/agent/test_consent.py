@@ -48,10 +48,10 @@ def test_the_first_rule_that_fits_wins_and_is_named(tmp_path: Path) -> None:
     text = """
     rules:
       - {name: other, benchmark: 2, run: allow}
-      - {name: no, benchmark: 1, run: refuse}
-      - {name: yes, benchmark: 1, run: allow}
+      - {name: refused, benchmark: 1, run: refuse}
+      - {name: allowed, benchmark: 1, run: allow}
     """
-    assert read(policy(tmp_path, text)).decide(QUESTION, NOW).rule == "no"
+    assert read(policy(tmp_path, text)).decide(QUESTION, NOW).rule == "refused"
 
 
 def test_toml_works_too(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from agent.backoff import CAP_S, FINAL, FINAL_WAIT_S, GOOD_S, Backoff
 from agent.server import Agent
 from agent.settings import Settings
 from housecall import statement
+from housecall.errors import Refusal
 from housecall.times import stamp
 from housecall.v1 import fleet_pb2, ledger_pb2, site_pb2, site_pb2_grpc
 from housecall.v1 import statements_pb2 as pb
@@ -210,7 +211,7 @@ def test_a_renewed_certificate_needs_no_restart(bench: Bench, north: Site) -> No
 
 
 def test_a_second_agent_on_the_same_state_is_refused(bench: Bench, north: Site) -> None:
-    with pytest.raises(site.Refusal) as caught:
+    with pytest.raises(Refusal) as caught:
         Agent(north.settings, lambda _: bench.engine)
     assert caught.value.code == "AGENT_RUNNING"
 

@@ -11,6 +11,7 @@ import yaml
 
 from agent.records import State
 from housecall.errors import Refusal
+from housecall.rpc import refusals
 from housecall.v1 import registry_pb2 as reg
 from housecall.v1 import site_pb2
 from housecall.v1 import statements_pb2 as pb
@@ -69,7 +70,7 @@ def test_without_a_rule_a_person_is_asked_twice(bench: Bench, north: Site) -> No
     assert (run.model_name, run.model_owner) == ("second", bench.mona.name)
     assert run.requested_by == bench.carla.name
     wait_for(lambda: state_there(bench, number).state == pb.EXECUTION_STATE_WAITING_CONSENT)
-    with north.api() as api, pytest.raises(Refusal) as caught, site.refusals("agent"):
+    with north.api() as api, pytest.raises(Refusal) as caught, refusals("agent"):
         api.ApproveReview(site_pb2.ApproveReviewRequest(id=run.id, digest="sha256:other"))
     assert caught.value.code == "REVIEW_DIGEST_DIFFERS"
     with north.api() as api:
@@ -142,7 +143,8 @@ def test_a_cancelled_order_stops(bench: Bench, tmp_path: Path) -> None:
         local = journal.executions(execution_id=number)[0]
         wait_for(lambda: journal.execution(local.id).state is State.CANCELLED)
         wait_for(lambda: not bench.engine.adopt({"housecall.step": "infer"}))
-        assert journal.order(number) and not journal.open_orders()
+        assert journal.order(number)
+        assert not journal.open_orders()
 
 
 def test_a_person_at_the_site_cancels(bench: Bench, north: Site) -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import threading
+from dataclasses import replace
 from pathlib import Path
 
+import grpc
 import pytest
 import yaml
 
+from agent.journal import Journal
+from agent.records import State
 from housecall.errors import Refusal
 from housecall.v1 import site_pb2
 from housecall.v1 import statements_pb2 as pb
@@ -91,13 +96,15 @@ def test_partial_results_only_where_the_benchmark_allows_them(tmp_path: Path) ->
     [({"wall_limit_s": 1}, "STEP_TIMEOUT"), ({"silence_limit_s": 1}, "STEP_SILENT")],
 )
 def test_the_two_clocks(
-    bench: Bench, tmp_path: Path, limits: dict[str, int], expected: str
+    bench: Bench, tmp_path: Path, limits: dict[str, object], expected: str
 ) -> None:
     def hang(step: FakeStep) -> int:
         step.stopping.wait(20)
         return 0
 
-    with site.serving(bench, tmp_path, site.enrolled(bench, tmp_path, **limits)) as north:
+    with site.serving(
+        bench, tmp_path, site.enrolled(bench, tmp_path, name="north", **limits)
+    ) as north:
         north.ready()
         bench.approve_model(bench.add_model("hanging", hang))
         (row,) = north.run(model_ids=[2])
@@ -163,6 +170,11 @@ def test_cancelling_stops_the_container(bench: Bench, north: Site) -> None:
     wait_for(lambda: not bench.engine.adopt({"housecall.step": "infer"}))
 
 
+def cut_off(north: Site) -> None:
+    with contextlib.suppress(Refusal):
+        north.run()
+
+
 def test_a_restart_runs_again_what_was_running(bench: Bench, tmp_path: Path) -> None:
     settings = site.enrolled(bench, tmp_path)
     running = threading.Event()
@@ -175,7 +187,7 @@ def test_a_restart_runs_again_what_was_running(bench: Bench, tmp_path: Path) -> 
     with site.serving(bench, tmp_path, settings) as north:
         north.ready()
         bench.approve_model(bench.add_model("slow", hang))
-        caller = threading.Thread(target=lambda: pytest.raises(Refusal, north.run))
+        caller = threading.Thread(target=lambda: cut_off(north))
         caller.start()
         running.wait(10)
     caller.join()
@@ -190,7 +202,7 @@ def test_known_things_run_without_the_coordinator(bench: Bench, north: Site) -> 
     north.run()
     north.agent.link.close()
     north.agent.uplink.channel.close()
-    north.agent.uplink._channel = site.grpc.insecure_channel("127.0.0.1:1")
+    north.agent.uplink._channel = grpc.insecure_channel("127.0.0.1:1")
     (row,) = north.run(rerun=True)
     assert row.result == "b1m1d1"
 
@@ -207,3 +219,23 @@ def test_a_plan_says_what_would_run(bench: Bench, north: Site) -> None:
         (False, True),
     ]
     assert plan.prepared_bytes > 0
+
+
+def test_what_a_killed_agent_left_is_removed_and_run_again(bench: Bench, tmp_path: Path) -> None:
+    settings = site.enrolled(bench, tmp_path)
+    with site.serving(bench, tmp_path, settings) as north:
+        north.ready()
+        instance = north.agent.journal.fact("instance")
+        done = north.agent.journal.executions()[0]
+        image = sha("image of reference")
+        spec = next(each for each in bench.engine.started if each.image_id == image)
+    with contextlib.closing(Journal(settings.state_dir / "journal.sqlite")) as journal:
+        journal.update_execution(done.id, state=State.RUNNING, result=b"", step="infer")
+    bench.engine.add_image(spec.image_id, lambda step: int(step.stopping.wait(20)))
+    left = replace(spec, name="left-behind")
+    assert left.labels["housecall.agent"] == instance
+    bench.engine.start(left)
+    bench.engine.add_image(spec.image_id, infer)
+    with site.serving(bench, tmp_path, settings) as north:
+        wait_for(lambda: north.agent.journal.execution(done.id).state is State.SUCCEEDED)
+        assert "left-behind" not in [each.name for each in bench.engine.adopt(left.labels)]

@@ -9,11 +9,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import grpc
 import pytest
 
 from agent.local.relay import uid_of
 from housecall.errors import Refusal
-from housecall.v1 import site_pb2
+from housecall.v1 import site_pb2, site_pb2_grpc
 from tests.agent import site
 from tests.agent.site import Bench, Site, wait_for
 
@@ -75,8 +76,8 @@ def test_sigterm_ends_the_program_with_0(bench: Bench, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "agent", "serve"]
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE) as process:
         wait_for(lambda: settings.socket.exists() or process.poll() is not None)
-        with site.grpc.insecure_channel(f"unix:{settings.socket}") as channel:
-            stub = site.site_pb2_grpc.SiteApiStub(channel)
+        with grpc.insecure_channel(f"unix:{settings.socket}") as channel:
+            stub = site_pb2_grpc.SiteApiStub(channel)
             request = site_pb2.GetStatusRequest()
             wait_for(lambda: stub.GetStatus(request, wait_for_ready=True).connected)
         process.send_signal(signal.SIGTERM)

@@ -12,22 +12,24 @@ import grpc
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from housecall import merkle, note, statement
+from housecall.errors import Kind, Refusal
 from housecall.v1 import authority_pb2, ledger_pb2
 from housecall.v1 import statements_pb2 as pb
-from tests.cli.servicer import Servicer
+from tests.cli.servicer import Servicer, refuse
 
 ORIGIN = "demo.ledger"
 
 
 class FakeLedger(Servicer):
     """Also answers Authority's calls: `certified` is what it certifies join keys with, `renew`
-    how it renews certificates."""
+    how it renews certificates. `withheld` entries show their leaf hashes only."""
 
     def __init__(self) -> None:
         super().__init__()
         self.key = Ed25519PrivateKey.generate()
         self.verifier_key = note.verifier_key(ORIGIN, self.key.public_key().public_bytes_raw())
         self.envelopes: list[bytes] = []
+        self.withheld: set[int] = set()
         self.nodes: dict[tuple[int, int], bytes] = {}
         self.enrolments: dict[str, int] = {}
         self.certified: list[bytes] = []
@@ -84,6 +86,9 @@ class FakeLedger(Servicer):
         index = request.ledger_index
         if request.envelope_digest:
             index = len(self.envelopes) - 1
+        if index in self.withheld:
+            text = f"there is no ledger entry {index}, or it is not yours to see"
+            refuse(context, Refusal(Kind.NOT_FOUND, "LEDGERENTRY_NOT_FOUND", text))
         return ledger_pb2.GetBundleResponse(bundle=self.bundle(index))
 
     def GetConsistencyProof(self, request: Any, context: grpc.ServicerContext) -> Any:
@@ -93,7 +98,12 @@ class FakeLedger(Servicer):
     def ListEntries(self, request: Any, context: grpc.ServicerContext) -> Any:
         response = ledger_pb2.ListEntriesResponse(tree_size=len(self.envelopes))
         for index in range(request.start, min(request.start + 2, len(self.envelopes))):
-            response.entries.add(ledger_index=index, envelope=self.envelopes[index])
+            envelope = self.envelopes[index]
+            response.entries.add(
+                ledger_index=index,
+                envelope=b"" if index in self.withheld else envelope,
+                leaf_hash=merkle.leaf_hash(envelope),
+            )
         return response
 
     def IssueToken(self, request: Any, context: grpc.ServicerContext) -> Any:

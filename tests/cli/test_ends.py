@@ -126,6 +126,13 @@ def test_ledger_verify_remembers_and_demands_growth(elsewhere: World) -> None:
     assert elsewhere.json("ledger", "verify", "--entries", "3")["entries_checked"] == 3
 
 
+@pytest.mark.parametrize("words", [[], ["--entries", "2"]])
+def test_ledger_verify_counts_what_is_withheld(elsewhere: World, words: list[str]) -> None:
+    elsewhere.ledger.withheld = {1}
+    answer = elsewhere.json("ledger", "verify", *words)
+    assert (answer["entries_checked"], answer["entries_withheld"]) == (1, 1)
+
+
 def test_ledger_verify_finds_a_rewritten_history(elsewhere: World) -> None:
     elsewhere.done("association", "approve", "1", "--reason", "r")
     elsewhere.done("ledger", "verify")

@@ -64,7 +64,12 @@ def test_ctrl_c_says_what_goes_on(at_site: World) -> None:
     at_site.site.hangs = True
     command = [*HOUSECALL, "dataset", "prepare", "1"]
     with subprocess.Popen(
-        command, env=environment(at_site), stderr=subprocess.PIPE, text=True
+        command,
+        env=environment(at_site),
+        stderr=subprocess.PIPE,
+        text=True,
+        # a test run in the background is born with SIGINT ignored; a terminal's shell is not
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     ) as process:
         assert process.stderr is not None
         assert process.stderr.readline() == "prepare: running\n"

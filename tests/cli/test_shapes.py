@@ -57,9 +57,8 @@ def test_a_table_aligns_numbers_to_the_right() -> None:
 
 
 def test_cells() -> None:
-    assert [cell(value) for value in (True, False, None, "", 0.123456789, [])] == [
-        "yes", "no", "-", "-", "0.123457", "-",
-    ]  # fmt: skip
+    values: list[Any] = [True, False, None, "", 0.123456789, []]
+    assert [cell(value) for value in values] == ["yes", "no", "-", "-", "0.123457", "-"]
     assert cell(["spiffe://demo/person/ada", "x"]) == "ada, x"
     assert cell("two\nlines") == "two lines"
     assert short("spiffe://demo/coordinator") == "coordinator"

@@ -66,13 +66,12 @@ class Bench:
     def servicer(self, service: str) -> Iterator[tuple[Any, AsCaller]]:
         ledger = self.house.ledger
         with Notary(self.store, ledger) as notary:
-            servicer = {
-                "Ledger": lambda: LedgerServicer(self.store, ledger, notary),
-                "Registry": lambda: RegistryServicer(self.store, Fleet()),
-                "Authority": lambda: AuthorityServicer(
-                    self.store, ledger, notary, self.house.authority
-                ),
-            }[service]()
+            authority = self.house.authority
+            servicer: object = {
+                "Ledger": LedgerServicer(self.store, ledger, notary),
+                "Registry": RegistryServicer(self.store, Fleet()),
+                "Authority": AuthorityServicer(self.store, ledger, notary, authority),
+            }[service]
             wrapped = AsCaller(servicer, self.caller)
             server = grpc_testing.server_from_dictionary(
                 {SERVICES[service]: wrapped}, grpc_testing.strict_real_time()

@@ -203,9 +203,13 @@ class World:
 
 
 @contextlib.contextmanager
-def world(folder: Path) -> Iterator[World]:
+def world(folder: Path, database_url: str = "") -> Iterator[World]:
     port = free_port()
-    settings = Settings(state_dir=folder / "coordinator", listen=f"127.0.0.1:{port}")
+    settings = Settings(
+        state_dir=folder / "coordinator",
+        listen=f"127.0.0.1:{port}",
+        database_url=database_url,
+    )
     house = found(settings, TRUST_DOMAIN, f"127.0.0.1:{port}")
     token = operator_token(settings, house, "olga")
     with running(settings, house):

@@ -153,6 +153,8 @@ def _takers(call: ast.Call, path: str, parameter: str = "code") -> list[Taker]:
     """What a call calls, if it has the parameter: a function of this module or one that it
     imports, or, on an object of unknown class, every method of that name."""
     name, home = _callee(call), _imports(path)
+    if name == "__init__" and call.args and _kind(call.args[0]):  # a subclass of Refusal
+        return [REFUSAL]
     found = [each for each in _all_takers().get(name, []) if parameter in each.parameters]
     if isinstance(call.func, ast.Name):
         return [each for each in found if each.module in (path, home.get(name, "housecall"))]
@@ -167,8 +169,9 @@ def _takers(call: ast.Call, path: str, parameter: str = "code") -> list[Taker]:
 def _imports(path: str) -> dict[str, str]:
     """Where a module has its imported names from, as paths."""
     found = {}
-    for node in ast.walk(modules()[path]):
-        for alias in node.names if isinstance(node, ast.ImportFrom) and node.module else ():
+    imports = (n for n in ast.walk(modules()[path]) if isinstance(n, ast.ImportFrom) and n.module)
+    for node in imports:
+        for alias in node.names:
             package = str(node.module).replace(".", "/")
             module = f"{package}/{alias.name}.py"
             found[alias.asname or alias.name] = module if module in modules() else f"{package}.py"
@@ -210,7 +213,7 @@ def _composed(value: ast.JoinedStr, inside: Taker, path: str) -> set[str]:
         names = [n.id for n in ast.walk(part) if isinstance(n, ast.Name)]
         if names == ["code"]:  # a prefix: its callers' literals are found at the callers
             return set()
-        assert len(names) == 1 and names[0] in inside.parameters, (
+        assert set(names) <= set(inside.parameters), (
             f"{path}: cannot tell which codes {ast.unparse(value)} is: teach tests/docs/codes.py"
         )
         texts = {text + word.upper() for text in texts for word in _passed(inside.name, names[0])}

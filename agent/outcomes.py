@@ -1,0 +1,125 @@
+"""Outcomes: each order ends by exactly one, its result or ExecutionEnded, released by the policy or
+by a person. Taking orders in is left to `orders.py`, asking people to `reviews.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from agent.consent import Decision, PolicyFile, Question
+from agent.execution import Executor, Recipe
+from agent.journal import Journal
+from agent.records import Execution, Outgoing, State
+from agent.registry import Model
+from agent.release import Item, Releases, by_policy
+from agent.results import Results
+from housecall.errors import Refusal
+from housecall.v1 import statements_pb2 as pb
+
+ENDINGS = {
+    State.FAILED: pb.EXECUTION_STATE_FAILED,
+    State.REFUSED: pb.EXECUTION_STATE_REFUSED,
+    State.CANCELLED: pb.EXECUTION_STATE_CANCELLED,
+}
+
+
+class Outcomes:
+    def __init__(
+        self,
+        journal: Journal,
+        policy: PolicyFile,
+        executor: Executor,
+        results: Results,
+        releases: Releases,
+    ) -> None:
+        self._journal, self._policy, self._executor = journal, policy, executor
+        self._results, self._releases = results, releases
+        self.cancelled_by: dict[int, pb.Releaser] = {}
+        self.changed: Callable[[Execution], None] = lambda _: None
+
+    def refuse(self, execution: Execution, reason: str, releaser: pb.Releaser) -> None:
+        """The site's no, with CONSENT_REFUSED or RELEASE_REFUSED."""
+        refused = self._journal.update_execution(
+            execution.id, state=State.REFUSED, reason=reason, step=""
+        )
+        self._end(refused, releaser)
+
+    def ended(self, execution: Execution) -> None:
+        """An ordered execution has its result, or has none."""
+        if execution.state is not State.WAITING_RELEASE:
+            releaser = self.cancelled_by.pop(execution.id, None) or self._by_rule("failures")
+            self._end(execution, releaser)
+            return
+        decision = self.decide(execution)
+        if decision.release != "allow":
+            self._journal.add_review("RELEASE", execution.id)
+            self.changed(execution)
+            return
+        releaser = by_policy(decision.policy_digest, decision.rule)
+        item = self._results.item(execution, execution.purpose, releaser, order=True)
+        self._send(execution, item, State.SUCCEEDED)
+
+    def refused_there(self, entry: Outgoing) -> None:
+        """An order whose result the coordinator refused still needs its one outcome."""
+        for execution in self._journal.executions(state=State.SUCCEEDED):
+            order = self._journal.order(execution.execution_id) if execution.execution_id else None
+            if order is not None and order.outcome == entry.envelope_digest:
+                code = self._refusal_code(entry)
+                if code != "EXECUTION_ENDED":
+                    self._journal.reopen_order(order.execution_id)
+                    self.ended(
+                        self._journal.update_execution(
+                            execution.id, state=State.FAILED, reason=code
+                        )
+                    )
+
+    def decide(self, execution: Execution, recipe: Recipe | None = None) -> Decision:
+        """What the policy says now."""
+        policy = self._policy.current()
+        if not policy.rules:
+            return Decision("ask", "ask", "default", policy.digest)
+        try:
+            model = self._model(execution, recipe)
+        except Refusal:
+            return Decision("ask", "ask", "default", policy.digest)
+        question = Question(
+            execution.benchmark_id, model.owner, execution.model_digest, execution.purpose
+        )
+        return policy.decide(question, datetime.now(UTC))
+
+    def _model(self, execution: Execution, recipe: Recipe | None) -> Model:
+        if recipe is not None:
+            return recipe.model
+        return self._executor.recipe(
+            execution.benchmark_id, execution.model_id, execution.dataset_id
+        ).model
+
+    def _end(self, execution: Execution, releaser: pb.Releaser) -> None:
+        order = self._journal.order(execution.execution_id)
+        if order is None or order.outcome:
+            return
+        said = pb.ExecutionEnded(
+            execution_id=execution.execution_id,
+            state=ENDINGS[execution.state],
+            reason=execution.reason or execution.state,
+            releaser=releaser,
+        )
+        subjects = {f"execution {execution.execution_id}": order.envelope_digest}
+        item = Item(said, subjects, f"ended:{execution.execution_id}", execution.dataset_id)
+        self._send(execution, item, execution.state)
+
+    def _send(self, execution: Execution, item: Item, state: State) -> None:
+        """5."""
+        try:
+            self._releases.send(item, {"execution": execution.id, "state": state})
+        except Refusal as refusal:
+            if refusal.code != "ORDER_ENDED":
+                raise
+
+    def _by_rule(self, rule: str) -> pb.Releaser:
+        return by_policy(self._policy.current().digest, rule)
+
+    def _refusal_code(self, entry: Outgoing) -> str:
+        kept = self._journal.outgoing(entry.envelope_digest)
+        return kept.refusal[1] if kept else ""

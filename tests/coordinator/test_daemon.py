@@ -1,0 +1,143 @@
+"""The program itself: readiness, health, reflection, a graceful stop, and a full disk."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from coordinator.server import SERVICES
+from coordinator.settings import Settings
+from housecall.errors import Refusal
+from housecall.v1 import statements_pb2 as pb
+from tests.coordinator.world import Party, World, free_port, register_model, world
+
+PROGRAM = Path(sys.executable).parent / "housecall-coordinator"
+
+
+def run(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(PROGRAM), *words],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def init(state: Path, port: int) -> subprocess.CompletedProcess[str]:
+    address = f"127.0.0.1:{port}"
+    words = ["init", "--trust-domain", "test", "--address", address, "--operator", "olga"]
+    return run(*words, "--state-dir", str(state))
+
+
+def test_init_serve_notify_stop(tmp_path: Path) -> None:
+    port, state = free_port(), tmp_path / "state"
+    made = init(state, port)
+    assert made.returncode == 0, made.stderr
+    assert made.stdout.startswith("hc1.")
+    assert "Next: housecall-coordinator serve" in made.stderr
+    notices = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    notices.bind(str(tmp_path / "notify"))
+    notices.settimeout(30)
+    serve = [str(PROGRAM), "serve", "--state-dir", str(state), "--listen", f"127.0.0.1:{port}"]
+    environment = {**os.environ, "NOTIFY_SOCKET": str(tmp_path / "notify")}
+    with notices, subprocess.Popen(serve, env=environment, stderr=subprocess.PIPE) as process:
+        assert notices.recv(100) == b"READY=1"
+        second = run(*serve[1:])
+        assert second.returncode == 8
+        assert "CANNOT_LISTEN" in second.stderr
+        process.send_signal(signal.SIGTERM)
+        assert notices.recv(100) == b"STOPPING=1"
+        process.communicate(timeout=30)
+        assert process.returncode == 0
+
+
+def test_what_init_and_serve_refuse(tmp_path: Path) -> None:
+    nothing = run("serve", "--state-dir", str(tmp_path / "none"))
+    assert nothing.returncode == 6
+    assert "NOT_FOUNDED" in nothing.stderr
+    assert init(tmp_path / "state", 1).returncode == 0
+    again = init(tmp_path / "state", 1)
+    assert again.returncode == 5
+    assert "ALREADY_FOUNDED" in again.stderr
+    wrong = run("serve", "--state-dir", str(tmp_path), HOUSECALL_COORDINATOR_THREADS="many")
+    assert wrong.returncode == 2
+    assert "SETTINGS_INVALID" in wrong.stderr
+    assert "threads" in wrong.stderr
+    for result in (nothing, again, wrong):
+        assert "Traceback" not in result.stderr
+
+
+def test_help_names_every_setting() -> None:
+    text = run("serve", "--help").stdout
+    for name in Settings.model_fields:
+        assert f"HOUSECALL_COORDINATOR_{name.upper()}" in text
+
+
+def test_health_and_reflection_answer_to_everyone_enrolled(coordinator: World) -> None:
+    channel = coordinator.operator.channel
+    health: Any = health_pb2_grpc.HealthStub(channel)
+    for service in ("", *SERVICES):
+        answer = health.Check(health_pb2.HealthCheckRequest(service=service))
+        assert answer.status == health_pb2.HealthCheckResponse.SERVING
+    watch = health.Watch(health_pb2.HealthCheckRequest(service=""))
+    assert next(iter(watch)).status == health_pb2.HealthCheckResponse.SERVING
+    watch.cancel()
+    request = reflection_pb2.ServerReflectionRequest(list_services="")
+    stub: Any = reflection_pb2_grpc.ServerReflectionStub(channel)
+    (answer,) = stub.ServerReflectionInfo(iter([request]))
+    listed = {service.name for service in answer.list_services_response.service}
+    assert set(SERVICES) <= listed
+
+
+def test_without_a_certificate_nothing_answers(coordinator: World) -> None:
+    credentials = grpc.ssl_channel_credentials(coordinator.house.authority.root_pem)
+    options = [("grpc.ssl_target_name_override", "coordinator.housecall")]
+    address = coordinator.house.address
+    with grpc.secure_channel(address, credentials, options=options) as channel:
+        stub: Any = health_pb2_grpc.HealthStub(channel)
+        with pytest.raises(grpc.RpcError) as caught:
+            stub.Check(health_pb2.HealthCheckRequest(), timeout=10)
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 1 MiB of its own; needs root, as the container tests do."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)], check=True)
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def register_many(party: Party) -> None:
+    """More than what is left of a page takes."""
+    for number in range(50):
+        register_model(party, f"model {number}")
+
+
+def test_a_full_disk_refuses_and_loses_nothing(small_disk: Path, tmp_path: Path) -> None:
+    with world(tmp_path, database_url=f"sqlite:///{small_disk}/c.db") as made:
+        mona = made.join("mona", pb.ROLE_PERSON)
+        filler = small_disk / "filler"
+        register_model(mona, "before")
+        with pytest.raises(OSError, match="No space"):
+            filler.write_bytes(bytes(1 << 20))
+        with pytest.raises(Refusal) as caught:
+            register_many(mona)
+        assert caught.value.code == "STORE_FULL"
+        filler.unlink()
+        assert register_model(mona, "after").id
