@@ -87,7 +87,8 @@ class Agent:
 
     def _build(self, state: Path, engines: Engines) -> None:
         settings, journal = self.settings, self.journal
-        self.engine, local = engines(settings.allow_pull), engines(False)
+        self._engines = (engines(settings.allow_pull), engines(False))
+        self.engine, local = self._engines
         found = gpus.discover()
         self.facts: Facts = partial(environment.facts, self.engine, found)
         self.worker = Worker(settings.slots)
@@ -261,4 +262,6 @@ class Agent:
     def _release_all(self) -> None:
         self.uplink.close()
         self.journal.close()
+        for engine in self._engines:
+            engine.close()
         os.close(self._lock)

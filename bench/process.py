@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import subprocess
 import time
@@ -14,12 +15,12 @@ STOP_S = 20.0
 
 
 @contextlib.contextmanager
-def running(command: list[str], log: Path) -> Iterator[None]:
-    """The program runs within; SIGTERM ends it, SIGKILL where that does not."""
+def running(command: list[str], log: Path) -> Iterator[int]:
+    """The program runs within, and this is its pid; SIGTERM ends it, SIGKILL where that does not."""
     with log.open("wb") as out:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
     try:
-        yield
+        yield process.pid
     finally:
         process.terminate()
         try:
@@ -39,3 +40,9 @@ def await_port(port: int) -> None:
         if time.monotonic() > deadline:
             raise TimeoutError(f"nothing listens on port {port} after {START_S:.0f} s")
         time.sleep(0.02)
+
+
+def cpu_seconds(pid: int) -> float:
+    """What a running program has used, its own and the kernel's for it."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -24,7 +24,7 @@ from pathlib import Path
 import grpc
 
 from bench.figure import figure, progress
-from bench.process import await_port, running
+from bench.process import await_port, cpu_seconds, running
 from coordinator.founding import found, operator_token
 from coordinator.settings import Settings
 from housecall import statement
@@ -44,7 +44,7 @@ from tests.coordinator.world import (
 )
 
 AGENTS = 50
-EACH = 40
+STREAM_EACH, UNARY_EACH = 40, 12
 ROUNDS = 5
 WAIT_S = 120.0
 
@@ -64,39 +64,44 @@ class Agent:
 
 @dataclass
 class Side:
-    """One of the two coordinators, the way its statements are sent, and the rates so far."""
+    """One of the two coordinators, how many statements each agent sends it a round and how, and
+    what was measured so far: statements a second, seconds of the server's CPU a statement."""
 
     made: World
+    pid: int
     client: Client
+    each: int
     preparation: pb.Pin
     sites: list[Identity]
     rates: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
 
 
 def main() -> None:
     """Measure in temporary folders and print the figure."""
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="housecall-bench-")))
-        streams = stack.enter_context(_side(folder / "streams", "coordinator", stream))
-        unary = stack.enter_context(_side(folder / "unary", "bench.orm_coordinator", unary_calls))
+        ours = stack.enter_context(_side(folder / "streams", "coordinator", stream, STREAM_EACH))
+        program = "bench.orm_coordinator"
+        base = stack.enter_context(_side(folder / "unary", program, unary_calls, UNARY_EACH))
         for number in range(ROUNDS + 1):
-            for side in (streams, unary):
-                rate = asyncio.run(_round(side, first=1 + number * EACH))
-                progress(f"statements: {side.client.__name__} {rate:.0f} a second")
-                side.rates.append(rate)
-    ours, base = (statistics.median(side.rates[1:]) for side in (streams, unary))
+            for side in (ours, base):
+                asyncio.run(_round(side, first=1 + number * side.each))
+                progress(f"statements: {side.client.__name__}, {side.rates[-1]:.0f} a second")
+        ours_per_s, base_per_s = (statistics.median(side.rates[1:]) for side in (ours, base))
+        ours_cpu, base_cpu = (statistics.median(side.cpu[1:]) for side in (ours, base))
     values = {
-        "streams_per_s": ours,
-        "unary_orm_per_s": base,
+        "streams_per_s": ours_per_s,
+        "unary_orm_per_s": base_per_s,
+        "streams_server_cpu_s_each": ours_cpu,
+        "unary_orm_server_cpu_s_each": base_cpu,
         "agents": AGENTS,
-        "statements_a_round": AGENTS * EACH,
-        "rounds": ROUNDS,
     }
-    figure("statements", ours / base, 3.0, True, values)
+    figure("statements", ours_per_s / base_per_s, 3.0, True, values)
 
 
 @contextlib.contextmanager
-def _side(folder: Path, program: str, client: Client) -> Iterator[Side]:
+def _side(folder: Path, program: str, client: Client, each: int) -> Iterator[Side]:
     """A coordinator of its own, served by `python -m program`, with 50 sites enrolled."""
     port = free_port()
     address = f"127.0.0.1:{port}"
@@ -104,7 +109,7 @@ def _side(folder: Path, program: str, client: Client) -> Iterator[Side]:
     house = found(settings, TRUST_DOMAIN, address)
     token = operator_token(settings, house, "olga")
     command = [sys.executable, "-m", program, "serve", "--state-dir", str(folder)]
-    with running([*command, "--listen", address], folder / "log"):
+    with running([*command, "--listen", address], folder / "log") as pid:
         await_port(port)
         made = World(folder, house, settings)
         try:
@@ -115,14 +120,14 @@ def _side(folder: Path, program: str, client: Client) -> Iterator[Side]:
             preparation = register_container(owner, "prep", role, PREPARATION_CONFIG)
             for site in sites:
                 site.channel.close()
-            yield Side(made, client, preparation, [site.identity for site in sites])
+            yield Side(made, pid, client, each, preparation, [site.identity for site in sites])
         finally:
             made.close()
 
 
-async def _round(side: Side, first: int) -> float:
-    """Statements a second, from the moment that all are connected."""
-    batches = [_envelopes(site, side.preparation, first) for site in side.sites]
+async def _round(side: Side, first: int) -> None:
+    """Every agent sends datasets `first` and on; the clock runs once all are connected."""
+    batches = [_envelopes(site, side.preparation, first, side.each) for site in side.sites]
     begin = asyncio.Event()
     async with contextlib.AsyncExitStack() as stack:
         agents = [await stack.enter_async_context(_agent(site, begin)) for site in side.sites]
@@ -133,13 +138,14 @@ async def _round(side: Side, first: int) -> float:
         for agent, task in zip(agents, tasks, strict=True):
             connected = asyncio.create_task(agent.connected.wait())
             await asyncio.wait((connected, task), return_when=asyncio.FIRST_COMPLETED)
-        began = time.perf_counter()
+        began, cpu_before = time.perf_counter(), cpu_seconds(side.pid)
         begin.set()
         answers = await asyncio.wait_for(asyncio.gather(*tasks), WAIT_S)
-        seconds = time.perf_counter() - began
+        seconds, cpu = time.perf_counter() - began, cpu_seconds(side.pid) - cpu_before
     for receipts, batch in zip(answers, batches, strict=True):
         check_receipt(batch[-1], receipts[batch[-1]], side.made.house.ledger.verifier_key)
-    return sum(len(receipts) for receipts in answers) / seconds
+    side.rates.append(AGENTS * side.each / seconds)
+    side.cpu.append(cpu / (AGENTS * side.each))
 
 
 @contextlib.asynccontextmanager
@@ -154,10 +160,10 @@ async def _agent(site: Identity, begin: asyncio.Event) -> AsyncIterator[Agent]:
         yield Agent(site, channel, begin=begin)
 
 
-def _envelopes(site: Identity, preparation: pb.Pin, first: int) -> list[bytes]:
+def _envelopes(site: Identity, preparation: pb.Pin, first: int, count: int) -> list[bytes]:
     """Signed registrations of datasets `first` and on."""
     made = []
-    for number in range(first, first + EACH):
+    for number in range(first, first + count):
         dataset_id = f"{site.short_name}/{number}"
         said = pb.DatasetRegistered(
             dataset_id=dataset_id,

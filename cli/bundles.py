@@ -7,8 +7,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cli import credentials
 from cli.settings import Settings
+from housecall.credentials import load
 from housecall.errors import Kind, Refusal
 from housecall.v1 import ledger_pb2
 
@@ -81,7 +81,7 @@ def ledger_key(settings: Settings, given: str | None) -> str:
         is_file = "+" not in given or path.is_file()
         return path.read_text(encoding="utf-8").strip() if is_file else given.strip()
     try:
-        return credentials.load(settings.identity_folder).verifier_key
+        return load(settings.identity_folder).verifier_key
     except Refusal as refusal:
         if refusal.code != "NOT_ENROLLED":
             raise

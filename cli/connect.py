@@ -17,6 +17,7 @@ import grpc
 
 from cli import credentials
 from cli.settings import Settings
+from housecall.credentials import load
 from housecall.errors import Kind, Refusal
 from housecall.rpc import CHANNEL_OPTIONS, refusals
 
@@ -88,14 +89,12 @@ def site(settings: Settings) -> Iterator[End]:
 def coordinator(settings: Settings) -> Iterator[End]:
     """The coordinator, as the person whose identity is at hand; renewed when that is due."""
     folder = settings.identity_folder
-    credentials.load(folder)
+    load(folder)
     problem = credentials.renew_if_due(folder)
     if problem:
         settings.note(f"warning: {problem}")
-    person = credentials.load(folder)
-    tls = grpc.ssl_channel_credentials(person.root_pem, person.tls_key_pem, person.chain_pem)
-    options = [*CHANNEL_OPTIONS, ("grpc.ssl_target_name_override", "coordinator.housecall")]
-    with grpc.secure_channel(person.address, tls, options=options) as channel:
+    person = load(folder)
+    with person.connect() as channel:
         yield End(
             channel,
             f"coordinator {person.address}",

@@ -15,10 +15,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from housecall.credentials import SERVER_NAME
 from housecall.errors import Kind, Refusal
 from housecall.identity import new_tls_key, private_pem, public_key_digest, write_private
 
-SERVER_NAME = "coordinator.housecall"
 BACKDATE = timedelta(minutes=5)  # tolerates that much skew of a peer's clock
 ROOT_LIFE = timedelta(days=3650)
 ISSUING_LIFE = timedelta(days=1825)

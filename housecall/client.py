@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from google.protobuf.message import DecodeError, Message
 
 from housecall import statement
+from housecall.credentials import Credentials, open_channel
 from housecall.errors import Kind, Refusal
 from housecall.identity import (
     Identity,
@@ -30,7 +31,7 @@ from housecall.identity import (
     public_key_digest,
     write_private,
 )
-from housecall.rpc import CHANNEL_OPTIONS, refusals
+from housecall.rpc import refusals
 from housecall.v1 import authority_pb2, authority_pb2_grpc, ledger_pb2, ledger_pb2_grpc
 from housecall.v1 import statements_pb2 as pb
 from housecall.verify import check_receipt
@@ -39,17 +40,8 @@ TOKEN_PREFIX = "hc1."  # noqa: S105 - a format mark, not a secret
 CALL_SECONDS = 30.0
 
 
-def open_channel(address: str, root_pem: bytes, chain_pem: bytes, key_pem: bytes) -> grpc.Channel:
-    """A mutual-TLS channel; the server must be the coordinator certified under `root_pem`."""
-    credentials = grpc.ssl_channel_credentials(root_pem, key_pem, chain_pem)
-    options = [*CHANNEL_OPTIONS, ("grpc.ssl_target_name_override", "coordinator.housecall")]
-    return grpc.secure_channel(address, credentials, options=options)
-
-
-def connect(identity: Identity) -> grpc.Channel:
-    return open_channel(
-        identity.address, identity.root_pem, identity.chain_pem, identity.tls_key_pem
-    )
+def connect(credentials: Credentials) -> grpc.Channel:
+    return credentials.connect()
 
 
 def append(

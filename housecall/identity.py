@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from housecall.credentials import Credentials, damaged, load
 from housecall.errors import Kind, Refusal
 from housecall.statement import digest
 
@@ -109,16 +110,9 @@ def write_private(path: Path, data: bytes) -> None:
 
 
 @dataclass(frozen=True)
-class Identity:
-    """An enrolled participant as its folder holds it. `address` is the coordinator's host:port,
-    `verifier_key` the ledger's C2SP verifier key pinned at enrolment."""
+class Identity(Credentials):
+    """An enrolled participant as its folder holds it."""
 
-    name: str
-    address: str
-    verifier_key: str
-    root_pem: bytes
-    chain_pem: bytes
-    tls_key_pem: bytes
     signing_key: Ed25519PrivateKey
 
     @property
@@ -134,6 +128,7 @@ class Identity:
         return datetime.now(UTC) >= renew_after(self.certificate)
 
     def save(self, folder: Path) -> None:
+        """Complete or not there: identity.json, which makes a folder an identity, comes last."""
         write_private(folder / "root.pem", self.root_pem)
         write_private(folder / "tls.key", self.tls_key_pem)
         write_private(folder / "signing.key", private_pem(self.signing_key))
@@ -144,31 +139,12 @@ class Identity:
     @staticmethod
     def load(folder: Path) -> Identity:
         """Refuses with NOT_ENROLLED where the folder holds no identity."""
+        credentials = load(folder)
         try:
-            facts = json.loads((folder / "identity.json").read_bytes())
-            signing = serialization.load_pem_private_key(
-                (folder / "signing.key").read_bytes(), password=None
-            )
-            if not isinstance(signing, Ed25519PrivateKey):
-                raise ValueError("signing.key is not an Ed25519 key")
-            return Identity(
-                name=facts["name"],
-                address=facts["address"],
-                verifier_key=facts["verifier_key"],
-                root_pem=(folder / "root.pem").read_bytes(),
-                chain_pem=(folder / "chain.pem").read_bytes(),
-                tls_key_pem=(folder / "tls.key").read_bytes(),
-                signing_key=signing,
-            )
-        except FileNotFoundError as error:
-            raise Refusal(
-                Kind.NOT_READY,
-                "NOT_ENROLLED",
-                f"no identity here (expected {error.filename}): ask the operator for a join token, "
-                "then run `housecall enroll --token TOKEN` (a person) or "
-                "`housecall-agent enroll --token TOKEN` (a site)",
-            ) from None
-        except (ValueError, KeyError) as error:
-            raise Refusal(
-                Kind.INVALID, "IDENTITY_DAMAGED", f"the identity in {folder} is damaged: {error}"
-            ) from error
+            pem = (folder / "signing.key").read_bytes()
+            signing_key = serialization.load_pem_private_key(pem, password=None)
+        except (OSError, ValueError) as error:
+            raise damaged(folder, error) from error
+        if not isinstance(signing_key, Ed25519PrivateKey):
+            raise damaged(folder, ValueError("signing.key is not an Ed25519 key"))
+        return Identity(**vars(credentials), signing_key=signing_key)

@@ -1,0 +1,73 @@
+"""What a TLS connection needs of an identity folder, read without loading any cryptography.
+
+`housecall.identity.Identity` is this and the signing key. Loading cryptography costs a command as
+much time as its call, so only commands that sign do.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+
+from housecall.errors import Kind, Refusal
+from housecall.rpc import CHANNEL_OPTIONS
+
+SERVER_NAME = "coordinator.housecall"
+"""The DNS name in every coordinator's certificate: what the pinned root must have certified."""
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """An enrolled participant without its signing key. `address` is the coordinator's host:port,
+    `verifier_key` the ledger's C2SP verifier key pinned at enrolment."""
+
+    name: str
+    address: str
+    verifier_key: str
+    root_pem: bytes
+    chain_pem: bytes
+    tls_key_pem: bytes
+
+    def connect(self) -> grpc.Channel:
+        """A mutual-TLS channel to the coordinator."""
+        return open_channel(self.address, self.root_pem, self.chain_pem, self.tls_key_pem)
+
+
+def open_channel(address: str, root_pem: bytes, chain_pem: bytes, key_pem: bytes) -> grpc.Channel:
+    """A mutual-TLS channel; the server must be a coordinator certified under `root_pem`."""
+    credentials = grpc.ssl_channel_credentials(root_pem, key_pem, chain_pem)
+    options = [*CHANNEL_OPTIONS, ("grpc.ssl_target_name_override", SERVER_NAME)]
+    return grpc.secure_channel(address, credentials, options=options)
+
+
+def load(folder: Path) -> Credentials:
+    """Refuses with NOT_ENROLLED where the folder holds no identity."""
+    try:
+        facts = json.loads((folder / "identity.json").read_bytes())
+        return Credentials(
+            name=facts["name"],
+            address=facts["address"],
+            verifier_key=facts["verifier_key"],
+            root_pem=(folder / "root.pem").read_bytes(),
+            chain_pem=(folder / "chain.pem").read_bytes(),
+            tls_key_pem=(folder / "tls.key").read_bytes(),
+        )
+    except FileNotFoundError as error:
+        raise Refusal(
+            Kind.NOT_READY,
+            "NOT_ENROLLED",
+            f"no identity here (expected {error.filename}): ask the operator for a join token, "
+            "then run `housecall enroll --token TOKEN` (a person) or "
+            "`housecall-agent enroll --token TOKEN` (a site)",
+        ) from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise damaged(folder, error) from error
+
+
+def damaged(folder: Path, error: Exception) -> Refusal:
+    return Refusal(
+        Kind.INVALID, "IDENTITY_DAMAGED", f"the identity in {folder} is damaged: {error}"
+    )
