@@ -47,6 +47,7 @@ AGENTS = 50
 STREAM_EACH, UNARY_EACH = 40, 12
 ROUNDS = 5
 WAIT_S = 120.0
+HEARD_ALL = 1 << 40  # a cursor past the end: news of earlier rounds stays away
 
 Receipts = dict[bytes, ledger_pb2.Receipt]
 Client = Callable[["Agent", list[bytes]], Coroutine[None, None, Receipts]]
@@ -182,7 +183,7 @@ async def stream(agent: Agent, batch: list[bytes]) -> Receipts:
     by_digest = {statement.digest(envelope): envelope for envelope in batch}
     receipts: Receipts = {}
     call = fleet_pb2_grpc.FleetStub(agent.channel).Connect()  # type: ignore[call-overload]
-    hello = fleet_pb2.Hello(local_time=stamp(datetime.now(UTC)))
+    hello = fleet_pb2.Hello(local_time=stamp(datetime.now(UTC)), cursor=HEARD_ALL)
     await call.write(fleet_pb2.AgentMessage(hello=hello))
     await call.read()
     agent.connected.set()

@@ -100,6 +100,28 @@ def operator_token_command(
     _show_token(operator_token(settings, open_house(settings), operator), operator, token_out)
 
 
+@cli.command()
+@_CONFIG
+@_STATE
+def check(config: Path | None, state_dir: Path | None) -> None:
+    """Rebuild the tables from the ledger in memory and compare; exit 5 where they differ."""
+    from coordinator.rebuild import differences, rebuild
+    from coordinator.store import Store
+
+    store = Store(_settings(config, state_dir=state_dir).store_url)
+    rebuilt = Store("sqlite://")
+    count = rebuild(store, rebuilt)
+    found = differences(store, rebuilt)
+    if found:
+        raise Refusal(
+            Kind.CONFLICT,
+            "STORE_DIFFERS",
+            f"the tables are not what the ledger's {count} entries make: {'; '.join(found)}. Stop "
+            "the coordinator and restore the store from a backup",
+        )
+    click.echo(f"{count} entries: every table is what the ledger makes of it")
+
+
 @cli.command(epilog=settings_help())
 @_CONFIG
 @_STATE

@@ -161,14 +161,17 @@ def _first_entry(store: Store, house: House) -> None:
         accepted_at=datetime.now(UTC),
     )
     batch.flush()
-    writer.add(
-        Participant(
-            name=house.name,
-            role=pb.ROLE_OPERATOR,
-            signing_key=said.signing_key,
-            tls_key_digest="",
-            enrolled_index=0,
-        )
-    )
+    writer.add(first_row(said))
     writer.commit()
     writer.close()
+
+
+def first_row(said: pb.ParticipantEnrolled) -> Participant:
+    """What follows from entry 0: no token let the coordinator in."""
+    return Participant(
+        name=said.name,
+        role=said.role,
+        signing_key=said.signing_key,
+        tls_key_digest=said.tls_key_digest,
+        enrolled_index=0,
+    )

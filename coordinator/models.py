@@ -84,6 +84,7 @@ class Benchmark(SQLModel, table=True):
     __tablename__ = "benchmark"
     id: int = Field(primary_key=True, sa_column_kwargs={"autoincrement": False})
     ledger_index: int
+    envelope_digest: str
     owner: str = Field(index=True)
     name: str = Field(unique=True)
     preparation_digest: str

@@ -41,6 +41,7 @@ ACCEPTED_WITHIN_SECONDS = 30.0
 class Accepted:
     """A durable statement. `effect` is None when the envelope had been accepted before."""
 
+    envelope: bytes
     receipt: ledger_pb2.Receipt
     kind: str
     index: int
@@ -182,7 +183,9 @@ class Notary:
         answers: list[tuple[_Job, Accepted]] = []
         for done in outcomes:
             receipt = self._ledger.receipt(done.index, size, batch.node, checkpoint)
-            accepted = Accepted(receipt, done.kind, done.index, done.effect, done.id)
+            accepted = Accepted(
+                done.job.envelope, receipt, done.kind, done.index, done.effect, done.id
+            )
             answers.append((done.job, accepted))
             log.info(
                 "accepted kind=%s index=%d caller=%s id=%s",

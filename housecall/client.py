@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import dataclasses
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -38,6 +39,8 @@ from housecall.verify import check_receipt
 
 TOKEN_PREFIX = "hc1."  # noqa: S105 - a format mark, not a secret
 CALL_SECONDS = 30.0
+RETRY_SECONDS = 1.0
+REPEATABLE = (pb.ExecutionRequested, pb.BenchmarkPolicyChanged, pb.AssociationRequested)
 
 
 def connect(credentials: Credentials) -> grpc.Channel:
@@ -47,7 +50,12 @@ def connect(credentials: Credentials) -> grpc.Channel:
 def append(
     channel: grpc.Channel, identity: Identity, predicate: Message, subjects: Mapping[str, str]
 ) -> ledger_pb2.AppendResponse:
-    """Sign a statement, append it, check the receipt. Raises Refusal."""
+    """Sign a statement, append it, check the receipt. Raises Refusal.
+
+    A kind that can be stated again with the same content says when it was stated.
+    """
+    if isinstance(predicate, REPEATABLE) and not predicate.HasField("stated_at"):
+        predicate.stated_at.GetCurrentTime()
     payload = statement.build(predicate, subjects)
     return append_payload(channel, identity, payload)
 
@@ -55,14 +63,29 @@ def append(
 def append_payload(
     channel: grpc.Channel, identity: Identity, payload: bytes
 ) -> ledger_pb2.AppendResponse:
-    """Sign exactly these bytes, append them, check the receipt. Raises Refusal."""
+    """Sign exactly these bytes, append them, check the receipt. Raises Refusal.
+
+    Where the answer is lost, the same envelope is sent once more: it gets the same receipt.
+    """
     envelope = statement.sign(payload, identity.signing_key)
-    with refusals(f"coordinator {identity.address}"):
-        response = ledger_pb2_grpc.LedgerStub(channel).Append(
-            ledger_pb2.AppendRequest(envelope=envelope), timeout=CALL_SECONDS
-        )
+    try:
+        response = _append(channel, identity, envelope)
+    except Refusal as refusal:
+        if refusal.kind is not Kind.UNAVAILABLE:
+            raise
+        time.sleep(RETRY_SECONDS)
+        response = _append(channel, identity, envelope)
     check_receipt(envelope, response.receipt, identity.verifier_key)
     return response
+
+
+def _append(
+    channel: grpc.Channel, identity: Identity, envelope: bytes
+) -> ledger_pb2.AppendResponse:
+    with refusals(f"coordinator {identity.address}"):
+        return ledger_pb2_grpc.LedgerStub(channel).Append(
+            ledger_pb2.AppendRequest(envelope=envelope), timeout=CALL_SECONDS
+        )
 
 
 def read_token(text: str) -> authority_pb2.JoinToken:

@@ -38,6 +38,7 @@ def registered(writer: Writer, said: pb.BenchmarkRegistered, fact: Fact) -> Effe
         Benchmark(
             id=number,
             ledger_index=fact.index,
+            envelope_digest=fact.statement.envelope_digest,
             owner=fact.caller.name,
             name=said.name,
             preparation_digest=said.preparation.digest,

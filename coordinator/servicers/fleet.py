@@ -194,8 +194,7 @@ class FleetServicer(fleet_pb2_grpc.FleetServicer):
         found: list[tuple[str, pb.CoordinatorMessage]] = []
         for site in effect.concerns:
             if self._fleet.session_of(site) is not None:
-                envelope = reader.entry(accepted.index).envelope
-                news = pb.News(ledger_index=accepted.index, envelope=envelope)
+                news = pb.News(ledger_index=accepted.index, envelope=accepted.envelope)
                 found.append((site, pb.CoordinatorMessage(news=news)))
         size = reader.tree_size() if effect.ordered else 0
         for number in effect.ordered:

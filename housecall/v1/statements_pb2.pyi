@@ -534,18 +534,24 @@ class BenchmarkPolicyChanged(_message.Message):
 
     BENCHMARK_ID_FIELD_NUMBER: _builtins.int
     POLICY_FIELD_NUMBER: _builtins.int
+    STATED_AT_FIELD_NUMBER: _builtins.int
     benchmark_id: _builtins.int
     @_builtins.property
     def policy(self) -> Global___BenchmarkPolicy: ...
+    @_builtins.property
+    def stated_at(self) -> _timestamp_pb2.Timestamp:
+        """By the member's clock: tells a change made again later from the same envelope sent twice."""
+
     def __init__(
         self,
         *,
         benchmark_id: _builtins.int = ...,
         policy: Global___BenchmarkPolicy | None = ...,
+        stated_at: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["policy", b"policy"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["policy", b"policy", "stated_at", b"stated_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["benchmark_id", b"benchmark_id", "policy", b"policy"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["benchmark_id", b"benchmark_id", "policy", b"policy", "stated_at", b"stated_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -775,13 +781,20 @@ class AssociationRequested(_message.Message):
     MODEL_ID_FIELD_NUMBER: _builtins.int
     TEST_DIGEST_FIELD_NUMBER: _builtins.int
     RELEASER_FIELD_NUMBER: _builtins.int
+    STATED_AT_FIELD_NUMBER: _builtins.int
     benchmark_id: _builtins.int
     dataset_id: _builtins.str
     model_id: _builtins.int
     test_digest: _builtins.str
     """Digest of the envelope of the accepted test (a ResultSubmitted with purpose TEST)."""
     @_builtins.property
-    def releaser(self) -> Global___Releaser: ...
+    def releaser(self) -> Global___Releaser:
+        """Set by sites."""
+
+    @_builtins.property
+    def stated_at(self) -> _timestamp_pb2.Timestamp:
+        """By the requester's clock: tells a request made again later from the same envelope sent twice."""
+
     def __init__(
         self,
         *,
@@ -790,10 +803,11 @@ class AssociationRequested(_message.Message):
         model_id: _builtins.int = ...,
         test_digest: _builtins.str = ...,
         releaser: Global___Releaser | None = ...,
+        stated_at: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["dataset_id", b"dataset_id", "model_id", b"model_id", "releaser", b"releaser", "target", b"target"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["dataset_id", b"dataset_id", "model_id", b"model_id", "releaser", b"releaser", "stated_at", b"stated_at", "target", b"target"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["benchmark_id", b"benchmark_id", "dataset_id", b"dataset_id", "model_id", b"model_id", "releaser", b"releaser", "target", b"target", "test_digest", b"test_digest"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["benchmark_id", b"benchmark_id", "dataset_id", b"dataset_id", "model_id", b"model_id", "releaser", b"releaser", "stated_at", b"stated_at", "target", b"target", "test_digest", b"test_digest"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_target: _TypeAlias = _typing.Literal["dataset_id", "model_id"]  # noqa: Y015
     _WhichOneofArgType_target: _TypeAlias = _typing.Literal["target", b"target"]  # noqa: Y015
@@ -888,20 +902,26 @@ class ExecutionRequested(_message.Message):
     BENCHMARK_ID_FIELD_NUMBER: _builtins.int
     PURPOSE_FIELD_NUMBER: _builtins.int
     EXECUTIONS_FIELD_NUMBER: _builtins.int
+    STATED_AT_FIELD_NUMBER: _builtins.int
     benchmark_id: _builtins.int
     purpose: Global___Purpose.ValueType
     @_builtins.property
     def executions(self) -> _containers.RepeatedCompositeFieldContainer[Global___RequestedExecution]: ...
+    @_builtins.property
+    def stated_at(self) -> _timestamp_pb2.Timestamp:
+        """By the requester's clock: tells an order given again later from the same envelope sent twice."""
+
     def __init__(
         self,
         *,
         benchmark_id: _builtins.int = ...,
         purpose: Global___Purpose.ValueType = ...,
         executions: _abc.Iterable[Global___RequestedExecution] | None = ...,
+        stated_at: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["stated_at", b"stated_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["benchmark_id", b"benchmark_id", "executions", b"executions", "purpose", b"purpose"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["benchmark_id", b"benchmark_id", "executions", b"executions", "purpose", b"purpose", "stated_at", b"stated_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

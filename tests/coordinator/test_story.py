@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from sqlalchemy import text
 
+from coordinator.rebuild import differences, rebuild
+from coordinator.store import Store
 from housecall import verify
 from housecall.errors import Refusal
 from housecall.v1 import ledger_pb2, ledger_pb2_grpc
@@ -58,7 +61,7 @@ def test_from_registration_to_a_verified_result(coordinator: World) -> None:
     result = north.registry.GetResult(reg.GetResultRequest(name="north/b1m1d1")).result
     request.test_digest = result.origin.envelope_digest
     assert north.state(request).id == "1"
-    assert north.state(request).id == "1", "the same envelope is the same request"
+    assert north.state(request).id == "1", "stated_at is set: the same envelope, the same request"
     request.releaser.local_user.uid = 1001
     assert refused(north, request) == "ASSOCIATION_EXISTS"
     run = result_statement(north, 1, dataset_id, reference, pb.PURPOSE_BENCHMARK)
@@ -84,6 +87,18 @@ def test_from_registration_to_a_verified_result(coordinator: World) -> None:
     verified = verify.verify_bundle(bundle, carla.identity.verifier_key)
     assert verified.signer == north.name
     assert isinstance(verified.statement.predicate, pb.ResultSubmitted)
+
+
+def test_the_ledger_makes_the_tables_again(coordinator: World) -> None:
+    test_from_registration_to_a_verified_result(coordinator)
+    store, rebuilt = Store(coordinator.settings.store_url), Store("sqlite://")
+    assert rebuild(store, rebuilt) > 15
+    assert differences(store, rebuilt) == []
+    with store.engine.begin() as connection:
+        connection.execute(text("UPDATE association SET state = 3"))
+    assert differences(store, rebuilt) == ["association: 2 rows differ"]
+    store.close()
+    rebuilt.close()
 
 
 def test_the_same_envelope_gets_the_same_entry(coordinator: World) -> None:
