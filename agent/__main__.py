@@ -111,8 +111,8 @@ def settings(config: Path | None) -> None:
 
 def _serve(settings: Settings, stop: threading.Event) -> None:
     from agent.engines.docker import DockerEngine
-    from agent.notify import notify
     from agent.server import Agent
+    from housecall.notify import notify
 
     def engines(allow_pull: bool) -> DockerEngine:
         return DockerEngine(settings.engine or None, allow_pull=allow_pull)

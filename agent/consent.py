@@ -18,8 +18,8 @@ from typing import Any
 
 from jsonschema import Draft202012Validator
 
-from housecall.container_config import load_yaml
 from housecall.errors import Kind, Refusal
+from housecall.safe_yaml import load_yaml
 from housecall.statement import digest
 
 SCHEMA = Path(__file__).with_name("policy.schema.json")

@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from agent.outputs import check, read_mapping, suppress_small_counts
+from agent.outputs import check, read_mapping
+from agent.suppression import suppress_small_counts
 from housecall.errors import Kind, Refusal
 
 

@@ -16,6 +16,7 @@ from agent.events import Done, Feed
 from agent.fingerprints import Fingerprinter
 from agent.journal import Journal
 from agent.preparation import Preparation, require_not_operational
+from agent.readable import require_readable
 from agent.registry import Registry
 from agent.release import Item, Releases, local_user
 from agent.worker import CANCELLED, Job, Worker
@@ -116,6 +117,8 @@ class Datasets:
             paths["metadata"] = self._catalog.check_path(asked.metadata_path, "metadata path")
         preparation = self._preparation_of(asked)
         taken = self._fingerprints.take("raw data", paths, feed)
+        for part, path in paths.items():
+            require_readable(part, path, self._preparation.user)
         number = self._catalog.next_number()
         dataset = Dataset(
             number=number,

@@ -25,7 +25,7 @@ class Fingerprinter:
         try:
             taken = fingerprint(parts, cache=self._cache, full=full, progress=progress)
         except DataError as error:
-            raise Refusal(Kind.INVALID, error.code, f"{label}: {error}") from error
+            raise Refusal(error.kind, error.code, f"{label}: {error.message}") from error
         return taken.digest
 
     def require(

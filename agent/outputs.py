@@ -22,11 +22,10 @@ from referencing import Registry
 from referencing.exceptions import Unresolvable
 
 from agent.output_paths import property_names, shown
-from agent.suppression import suppress_small_counts
 from housecall.errors import Kind, Refusal
 from housecall.safe_yaml import load_yaml
 
-__all__ = ["check", "read_mapping", "suppress_small_counts", "validator"]
+__all__ = ["check", "read_mapping", "validator"]
 
 MAX_OUTPUT_BYTES = 64 * 1024
 _JSON_TYPES = {

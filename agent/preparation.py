@@ -60,6 +60,11 @@ class Preparation:
         feed.emit(Done(f"dataset {dataset.id} is prepared", number))
         return dataset
 
+    @property
+    def user(self) -> str:
+        """uid:gid that the containers run as."""
+        return self._runner.cage.user
+
     def folder(self, number: int) -> Path:
         return self._catalog.folder(number)
 
@@ -81,7 +86,7 @@ class Preparation:
 
     def _sources(self, dataset: Dataset, container: Ready) -> dict[str, dict[str, Path]]:
         """For each task, the site's folder or file behind each label."""
-        folder, user = private_folder(self.folder(dataset.number)), self._runner.cage.user
+        folder, user = private_folder(self.folder(dataset.number)), self.user
         common = {
             "parameters_file": input_file(
                 folder / "parameters.yaml", container.parameters or "{}\n"

@@ -34,7 +34,6 @@ __all__ = [
     "Task",
     "Volume",
     "check_parameters",
-    "load_yaml",
     "parse",
 ]
 

@@ -104,7 +104,6 @@ def build(folder: Path, say: Say) -> World:
     world.weights = write_weights(folder / "files")
     for site in (*HOSPITALS, REFERENCE):
         write_site(site, world.raw(site))
-    _open_path(folder)
     say("starting the coordinator and the model owner's file server")
     _start_coordinator(world)
     _start_file_server(world)
@@ -211,13 +210,6 @@ def _write_shell(world: World, who: str) -> None:
     if who in (*HOSPITALS, REFERENCE):
         lines.append(f"export RAW={shlex.quote(str(world.raw(who)))}")
     (world.folder / f"{who}.env").write_text("\n".join(lines) + "\n")
-
-
-def _open_path(folder: Path) -> None:
-    """Containers run as another user: every folder down to the raw data lets it through."""
-    for part in (folder, *folder.parents):
-        if part.stat().st_mode & 0o001 == 0 and part.stat().st_uid == os.getuid():
-            part.chmod(part.stat().st_mode | 0o011)
 
 
 def _free_port() -> int:

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from agent.outputs import check, read_mapping, suppress_small_counts, validator
+from agent.outputs import check, read_mapping, validator
+from agent.suppression import suppress_small_counts
 from housecall.errors import Kind, Refusal
 
 SECRET = "Jane-Doe-1968"

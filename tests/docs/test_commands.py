@@ -8,8 +8,10 @@ from collections.abc import Iterator
 import click
 import pytest
 
+from agent.__main__ import main as agent
 from cli.__main__ import root
 from cli.exit_codes import MEANINGS
+from coordinator.__main__ import cli as coordinator
 from tests.docs.pages import DOCS, ROOT, page, rows
 
 
@@ -45,6 +47,20 @@ def test_every_command_is_in_the_reference(name: str) -> None:
 def test_the_reference_has_no_command_that_is_gone() -> None:
     found = re.findall(r"^#+ `(housecall(?: [a-z][a-z-]*)+)", page("cli.md"), re.MULTILINE)
     assert set(found) <= set(commands(root))
+
+
+@pytest.mark.parametrize(
+    ("program", "pages", "name"),
+    [
+        *(("housecall-coordinator", ["operator.md"], name) for name in coordinator.commands),
+        *(("housecall-agent", ["agent.md", "site.md"], name) for name in agent.commands),
+    ],
+)
+def test_every_command_of_the_daemons_has_its_page(
+    program: str, pages: list[str], name: str
+) -> None:
+    text = "".join(page(each) for each in pages)
+    assert names(text, f"{program} {name}"), f"{pages} lack `{program} {name}`"
 
 
 def test_commands_in_the_docs_exist() -> None:
