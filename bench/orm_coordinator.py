@@ -4,7 +4,7 @@ It is the coordinator's own program, but for `Ledger.Append`: each call has an O
 transaction of its own, as an ordinary servicer has. Signature, rules, rows, the ledger's entry and
 tree nodes, full synchronisation and receipt are the same. The signature is checked and the receipt
 made outside the lock, which keeps the ledger's indices in order and SQLite's writers from finding
-each other's locks.
+each other's locks; tree nodes, which never change, are kept in memory.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import threading
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
+from unittest import mock
 
 import grpc
 
@@ -115,7 +116,5 @@ class OrmLedgerServicer(LedgerServicer):
 
 
 if __name__ == "__main__":
-    import coordinator.server
-
-    coordinator.server.LedgerServicer = OrmLedgerServicer  # type: ignore[misc]
-    main()
+    with mock.patch("coordinator.server.LedgerServicer", OrmLedgerServicer):
+        main()

@@ -16,9 +16,11 @@ STOP_S = 20.0
 
 @contextlib.contextmanager
 def running(command: list[str], log: Path) -> Iterator[int]:
-    """The program runs within, and this is its pid; SIGTERM ends it, SIGKILL where that does not."""
+    """The program runs within; gives its pid. SIGTERM ends it, SIGKILL where that does not."""
     with log.open("wb") as out:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
+        )
     try:
         yield process.pid
     finally:

@@ -182,7 +182,7 @@ async def stream(agent: Agent, batch: list[bytes]) -> Receipts:
     """Everything submitted on one stream; receipts come back as they are made."""
     by_digest = {statement.digest(envelope): envelope for envelope in batch}
     receipts: Receipts = {}
-    call = fleet_pb2_grpc.FleetStub(agent.channel).Connect()  # type: ignore[call-overload]
+    call = fleet_pb2_grpc.FleetStub(agent.channel).Connect()
     hello = fleet_pb2.Hello(local_time=stamp(datetime.now(UTC)), cursor=HEARD_ALL)
     await call.write(fleet_pb2.AgentMessage(hello=hello))
     await call.read()
@@ -192,7 +192,7 @@ async def stream(agent: Agent, batch: list[bytes]) -> Receipts:
         await call.write(fleet_pb2.AgentMessage(submit=fleet_pb2.Submit(envelope=envelope)))
     while len(receipts) < len(batch):
         message = await call.read()
-        assert message is not grpc.aio.EOF, "the stream ended early"
+        assert isinstance(message, fleet_pb2.CoordinatorMessage), "the stream ended early"
         assert message.WhichOneof("message") != "refused", message
         if message.HasField("receipted"):
             receipts[by_digest[message.receipted.envelope_digest]] = message.receipted.receipt
@@ -210,7 +210,3 @@ async def unary_calls(agent: Agent, batch: list[bytes]) -> Receipts:
         response = await stub.Append(ledger_pb2.AppendRequest(envelope=envelope))
         receipts[envelope] = response.receipt
     return receipts
-
-
-if __name__ == "__main__":
-    main()

@@ -18,7 +18,9 @@ def size(count: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """`0:01:05`, as a clock shows it."""
+    """`0.4 s` below a minute, else `0:01:05`, as a clock shows it."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
     whole = round(seconds)
     return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
 

@@ -106,7 +106,7 @@ def view() -> Lines:
 
 
 def step_text(step: site_pb2.WorkEvent.StepChange) -> str:
-    """`infer: succeeded in 0:00:12`, or why it failed."""
+    """`infer: succeeded in 12.0 s`, or why it failed."""
     text = f"{step.step}: {word(_STEP_STATES, step.state) or 'unknown'}"
     if step.seconds:
         text += f" in {duration(step.seconds)}"

@@ -203,9 +203,9 @@ def _connected(world: World, site: str) -> bool:
 
 
 def _write_shell(world: World, who: str) -> None:
-    lines = [
-        f"export {name}={shlex.quote(value)}" for name, value in world.environment(who).items()
-    ]
+    variables = world.environment(who).items()
+    lines = ["unset HOUSECALL_SOCKET HOUSECALL_PROFILE RAW"]
+    lines += [f"export {name}={shlex.quote(value)}" for name, value in variables]
     lines.append(f'export PATH={shlex.quote(str(PROGRAMS))}:"$PATH"')
     if who in (*HOSPITALS, REFERENCE):
         lines.append(f"export RAW={shlex.quote(str(world.raw(who)))}")

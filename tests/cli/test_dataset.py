@@ -134,7 +134,7 @@ def test_show_of_what_is_not_there(at_site: World) -> None:
 def test_prepare_shows_steps_and_what_is_next(at_site: World) -> None:
     result = at_site.run("dataset", "prepare", "1")
     assert result.exit_code == 0, result.output
-    assert "prepare: succeeded in 0:00:03" in result.stderr
+    assert "prepare: succeeded in 3.0 s" in result.stderr
     assert "prepared 42 cases" in result.stdout
     assert "Next: housecall dataset set-operational 1" in result.stderr
     assert at_site.site.last(site_pb2.PrepareDatasetRequest).dataset_id == "north/1"
@@ -170,7 +170,7 @@ def test_set_operational_and_associate(at_site: World) -> None:
     assert "DatasetRegistered" in at_site.done("dataset", "set-operational", "1", "-y")
     result = at_site.run("dataset", "associate", "1", "--benchmark", "1", "-y")
     assert result.exit_code == 0
-    assert "infer: succeeded in 0:00:12" in result.stderr
+    assert "infer: succeeded in 12.0 s" in result.stderr
     request = at_site.site.last(site_pb2.DraftAssociationRequest)
     assert (request.dataset_id, request.benchmark_id) == ("north/1", 1)
 

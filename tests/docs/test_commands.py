@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
 import pytest
@@ -13,6 +14,8 @@ from cli.__main__ import root
 from cli.exit_codes import MEANINGS
 from coordinator.__main__ import cli as coordinator
 from tests.docs.pages import DOCS, ROOT, page, rows
+
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
 
 
 def commands(command: click.Command, path: str = "housecall") -> Iterator[str]:
@@ -67,8 +70,7 @@ def test_commands_in_the_docs_exist() -> None:
     """What a page tells people to type after `housecall` is a command or a group."""
     known = set(commands(root))
     known |= {name.rsplit(" ", depth)[0] for name in known for depth in (1, 2)} | {"housecall"}
-    paths = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS.rglob("*.md")]
-    for path in paths:
+    for path in PAGES:
         for line in path.read_text(encoding="utf-8").splitlines():
             for typed in re.findall(r"(?:^|`|\$ )housecall((?: [a-z][a-z-]*)+)", line):
                 words = typed.split()
@@ -80,6 +82,28 @@ def _is_known(words: list[str], known: set[str]) -> bool:
     prefixes = {f"housecall {' '.join(words[:count])}" for count in (1, 2, 3)}
     leaves = {name for name in known if not any(k.startswith(f"{name} ") for k in known)}
     return bool(prefixes & leaves) or f"housecall {' '.join(words)}" in known
+
+
+def typed(text: str) -> Iterator[list[str]]:
+    """The words of every `housecall` command in a page's code blocks."""
+    blocks = re.findall(r"^```.*?\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    for line in "".join(blocks).replace("\\\n", " ").splitlines():
+        if line.startswith("housecall "):
+            yield line.split(" #")[0].split()[1:]
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_options_in_the_docs_exist(path: Path) -> None:
+    for words in typed(path.read_text(encoding="utf-8")):
+        command: click.Command = root
+        while isinstance(command, click.Group):
+            inner = command.get_command(click.Context(command), words[0]) if words else None
+            if inner is None:
+                break
+            command, words = inner, words[1:]
+        known = {option for each in (root, command) for p in each.params for option in p.opts}
+        given = {word.partition("=")[0] for word in words if re.match(r"--?[a-z]", word)}
+        assert given <= known | {"--help"}, f"{path.name}: housecall {command.name}"
 
 
 @pytest.mark.parametrize("code", list(MEANINGS))
@@ -96,8 +120,7 @@ def test_every_make_target_is_named(target: str) -> None:
 
 
 def test_targets_in_the_docs_exist() -> None:
-    paths = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS.rglob("*.md")]
-    for path in paths:
+    for path in PAGES:
         text = path.read_text("utf-8")
         fenced = "".join(re.findall(r"^```.*?^```", text, re.MULTILINE | re.DOTALL))
         found = re.findall(r"`make ([a-z-]+)", text)

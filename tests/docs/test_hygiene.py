@@ -29,6 +29,10 @@ REGISTRIES = tuple(
 )
 
 
+EXAMPLES = {"/opt/housecall/", "/data/research/"}
+"""Places that the pages recommend: a clone that lies there is no reason to fail."""
+
+
 def pip_settings() -> str:
     """Where this machine has its packages from."""
     settings = [value for name, value in os.environ.items() if name.startswith("PIP_")]
@@ -50,7 +54,7 @@ def places() -> set[str]:
     say nothing about a machine and are left out."""
     folders = {ROOT, Path.home(), Path(sys.base_prefix)}
     folders |= {Path(path) for path in re.findall(r"file://(/[^\s]+)", pip_settings())}
-    return {f"{folder}/" for folder in folders if len(folder.parts) > 2}
+    return {f"{folder}/" for folder in folders if len(folder.parts) > 2} - EXAMPLES
 
 
 def texts() -> Iterator[tuple[str, str]]:

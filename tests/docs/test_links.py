@@ -39,6 +39,16 @@ def test_links_lead_somewhere(path: Path) -> None:
             assert anchor in anchors(target), f"{path.relative_to(ROOT)}: {link}: no such heading"
 
 
+_ROOMS = "protos|housecall|coordinator|agent|cli|tests|docs|examples|bench"
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_that_are_named_are_there(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    for name in re.findall(rf"`((?:{_ROOMS})/[\w./-]*)`", text):
+        assert (ROOT / name).exists(), f"{path.relative_to(ROOT)}: there is no {name}"
+
+
 def test_every_page_can_be_reached_from_the_index() -> None:
     seen, todo = set(), [DOCS / "index.md"]
     while todo:
