@@ -16,6 +16,7 @@ import os
 import re
 import shutil
 import tempfile
+import threading
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -32,6 +33,7 @@ CHUNK = 2**20
 READ_TIMEOUT_S = 60
 FULL = (errno.ENOSPC, errno.EDQUOT)
 PARTIAL = ".partial-"
+_REPLACING = threading.Lock()  # one agent a cache: its threads take turns
 _DIGEST = re.compile(r"(?:sha256:)?([0-9a-f]{64})")
 
 
@@ -54,18 +56,16 @@ def ensure(
         (fresh / "files").mkdir(parents=True)
         unpack(archive, fresh / "files", bounds)
         _write_manifest(fresh)
-        if entry.exists():
-            entry.rename(work / "broken")
-        _publish(fresh, entry)
+        with _REPLACING:
+            if not _intact(entry):
+                _publish(fresh, entry, work / "broken")
     return entry / "files"
 
 
-def _publish(fresh: Path, entry: Path) -> None:
-    try:
-        fresh.rename(entry)
-    except OSError as error:
-        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):  # another thread was first
-            raise
+def _publish(fresh: Path, entry: Path, broken: Path) -> None:
+    if entry.exists():
+        entry.rename(broken)
+    fresh.rename(entry)
     _sync(entry.parent)
 
 

@@ -15,7 +15,7 @@ FINAL: dict[str, str] = {
     "CHECKPOINT_INVALID": "the checkpoint is not signed by the key pinned at enrolment",
     "RECEIPT_INVALID": "it gives receipts that do not hold",
     "SUPERSEDED": "another agent of this site connected: the newest wins",
-    "PARTICIPANT_REVOKED": "this site was revoked",
+    "REVOKED": "this site was revoked",
     "WRONG_CA": "it is not certified by the CA pinned at enrolment",
     "CERTIFICATE_EXPIRED": "this site must be enrolled anew",
     "UNAUTHENTICATED": "the coordinator does not know this certificate",

@@ -117,6 +117,7 @@ class Datasets:
             paths["metadata"] = self._catalog.check_path(asked.metadata_path, "metadata path")
         preparation = self._preparation_of(asked)
         taken = self._fingerprints.take("raw data", paths, feed)
+        self._require_new(taken, preparation)
         for part, path in paths.items():
             require_readable(part, path, self._preparation.user)
         number = self._catalog.next_number()
@@ -136,6 +137,19 @@ class Datasets:
             raw_fingerprint=taken,
         )
         self._draft(uid, [_registration_item(dataset, uid)], {"create": asdict(dataset)}, feed)
+
+    def _require_new(self, raw_fingerprint: str, preparation: pb.Pin) -> None:
+        """The same data for the same preparation, again, is a mistake until it is fixed."""
+        for known in self._catalog.all():
+            same = (known.raw_fingerprint, known.preparation_digest)
+            fixed = known.state == states.OPERATIONAL
+            if same == (raw_fingerprint, preparation.digest) and not fixed:
+                raise Refusal(
+                    Kind.CONFLICT,
+                    "DATASET_EXISTS",
+                    f"this data is registered as {known.id} ({known.name}) already: go on with "
+                    f"`housecall dataset prepare {known.number}`",
+                )
 
     def _preparation_of(self, asked: Registration) -> pb.Pin:
         if asked.benchmark_id:

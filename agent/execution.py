@@ -46,7 +46,10 @@ class Recipe:
 
     @property
     def key(self) -> str:
+        """What the cache goes by: the content of data and containers, and the benchmark, whose
+        schema and minimum counts the metrics were checked against."""
         parts = [
+            self.benchmark.digest,
             self.dataset.prepared_fingerprint,
             self.model_container.digest,
             self.evaluator.digest,

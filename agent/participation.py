@@ -128,7 +128,7 @@ def require_approved(registry: Registry, benchmark_id: int, dataset_id: str) -> 
             f"association, got one that is {got}; "
             + (
                 "wait for the committee"
-                if found
+                if got == "requested"
                 else f"run `housecall dataset associate {number} --benchmark {benchmark_id}`"
             ),
         )

@@ -25,7 +25,8 @@ def main() -> int:
     if unknown := [name for name in names if name not in NAMES]:
         print(f"unknown: {' '.join(unknown)}\n{USAGE}", file=sys.stderr)
         return 2
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     try:
         with tempfile.TemporaryDirectory(prefix="housecall-bench-") as folder:
             tempfile.tempdir = folder

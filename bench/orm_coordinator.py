@@ -86,18 +86,20 @@ class OrmAppend:
             writer.session.add(LedgerNode(level=level, number=number, hash=value))
         for site in effect.concerns:
             writer.session.add(News(site=site, ledger_index=fact.index))
-        writer.session.add(_entry(envelope, fact, effect))
+        enrolled = writer.participant(caller.name).enrolled_index
+        writer.session.add(_entry(envelope, fact, effect, enrolled))
         writer.commit()
         self.nodes.update({(level, number): value for level, number, value in made})
         return fact.index, effect.id
 
 
-def _entry(envelope: bytes, fact: Fact, effect: Effect) -> LedgerEntry:
+def _entry(envelope: bytes, fact: Fact, effect: Effect, enrolment_index: int) -> LedgerEntry:
     return LedgerEntry(
         ledger_index=fact.index,
         envelope_digest=fact.statement.envelope_digest,
         kind=fact.statement.kind,
         signer=fact.caller.name,
+        enrolment_index=enrolment_index,
         thing_id=effect.id,
         accepted_at=fact.at,
         envelope=envelope,

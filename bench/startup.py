@@ -17,11 +17,8 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from bench.coordinators import served
 from bench.figure import figure, progress
-from bench.process import await_port, running
-from coordinator.founding import found, operator_token
-from coordinator.settings import Settings
-from tests.coordinator.world import TRUST_DOMAIN, free_port
 
 ROUNDS = 25
 COMMAND_S = 60.0
@@ -55,28 +52,26 @@ def main() -> None:
 @contextlib.contextmanager
 def _person(folder: Path) -> Iterator[Mapping[str, str]]:
     """The environment of somebody enrolled at a running coordinator."""
-    port = free_port()
-    address = f"127.0.0.1:{port}"
-    settings = Settings(state_dir=folder / "coordinator", listen=address)
-    token = operator_token(settings, found(settings, TRUST_DOMAIN, address), "olga")
-    command = [sys.executable, "-m", "coordinator", "serve", "--listen", address]
-    command += ["--state-dir", str(settings.state_dir)]
-    with running(command, folder / "log"):
-        await_port(port)
+    with served(folder / "coordinator") as at:
         environment = {**os.environ, "HOUSECALL_HOME": str(folder / "home")}
-        _run([*HOUSECALL, "enroll", "--token", token], environment)
+        _run([*HOUSECALL, "enroll", "--token", at.token], environment)
         yield environment
 
 
 def _run(command: list[str], environment: Mapping[str, str]) -> float:
-    """Wall time in seconds."""
+    """Wall time in seconds. Raises RuntimeError with what a failing command said."""
     began = time.perf_counter()
-    subprocess.run(
+    done = subprocess.run(
         command,
         env=environment,
-        check=True,
+        check=False,
         stdin=subprocess.DEVNULL,
         capture_output=True,
+        text=True,
         timeout=COMMAND_S,
     )
-    return time.perf_counter() - began
+    seconds = time.perf_counter() - began
+    if done.returncode:
+        words = " ".join(command[1:4])
+        raise RuntimeError(f"{words} ended with {done.returncode}\n{done.stdout}{done.stderr}")
+    return seconds

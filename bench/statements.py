@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
@@ -23,10 +22,9 @@ from pathlib import Path
 
 import grpc
 
+from bench.coordinators import served
 from bench.figure import figure, progress
-from bench.process import await_port, cpu_seconds, running
-from coordinator.founding import found, operator_token
-from coordinator.settings import Settings
+from bench.process import cpu_seconds
 from housecall import statement
 from housecall.identity import Identity
 from housecall.times import stamp
@@ -36,9 +34,7 @@ from housecall.verify import check_receipt
 from tests.coordinator.world import (
     PREPARATION_CONFIG,
     RELEASER,
-    TRUST_DOMAIN,
     World,
-    free_port,
     register_container,
     sha,
 )
@@ -104,24 +100,17 @@ def main() -> None:
 @contextlib.contextmanager
 def _side(folder: Path, program: str, client: Client, each: int) -> Iterator[Side]:
     """A coordinator of its own, served by `python -m program`, with 50 sites enrolled."""
-    port = free_port()
-    address = f"127.0.0.1:{port}"
-    settings = Settings(state_dir=folder, listen=address)
-    house = found(settings, TRUST_DOMAIN, address)
-    token = operator_token(settings, house, "olga")
-    command = [sys.executable, "-m", program, "serve", "--state-dir", str(folder)]
-    with running([*command, "--listen", address], folder / "log") as pid:
-        await_port(port)
-        made = World(folder, house, settings)
+    with served(folder, program) as at:
+        made = World(folder, at.house, at.settings)
         try:
-            made.enter("olga", token)
+            made.enter("olga", at.token)
             owner = made.join("owner", pb.ROLE_PERSON)
             sites = [made.join(f"site-{number}", pb.ROLE_SITE) for number in range(AGENTS)]
             role = pb.CONTAINER_ROLE_PREPARATION
             preparation = register_container(owner, "prep", role, PREPARATION_CONFIG)
             for site in sites:
                 site.channel.close()
-            yield Side(made, pid, client, each, preparation, [site.identity for site in sites])
+            yield Side(made, at.pid, client, each, preparation, [site.identity for site in sites])
         finally:
             made.close()
 

@@ -85,9 +85,23 @@ def ledger_key(settings: Settings, given: str | None) -> str:
     except Refusal as refusal:
         if refusal.code != "NOT_ENROLLED":
             raise
+        if key := _site_key(settings):
+            return key
         raise Refusal(
             Kind.NOT_READY,
             "LEDGER_KEY_NEEDED",
             "no ledger key is pinned here: give --ledger-key KEY or FILE, as the coordinator's "
             "operator publishes it",
         ) from None
+
+
+def _site_key(settings: Settings) -> str:
+    """At a site: the key that its agent pinned; "" where there is no agent."""
+    if not settings.socket.exists():
+        return ""
+    from cli import connect
+    from housecall.v1 import site_pb2, site_pb2_grpc
+
+    with connect.site(settings) as end:
+        stub = site_pb2_grpc.SiteApiStub(end.channel)
+        return end.call(stub.GetStatus, site_pb2.GetStatusRequest()).verifier_key

@@ -116,8 +116,9 @@ def read_csr(csr: bytes) -> x509.CertificateSigningRequest:
         request = x509.load_der_x509_csr(csr)
         if not request.is_signature_valid:
             raise ValueError("its signature does not hold")
-        if not isinstance(request.public_key(), ec.EllipticCurvePublicKey):
-            raise ValueError("its key is not an elliptic curve key")
+        key = request.public_key()
+        if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != "secp256r1":
+            raise ValueError("its key is of another kind")
     except ValueError as error:
         raise Refusal(
             Kind.INVALID, "CSR_INVALID", f"expected a PKCS #10 request for a P-256 key: {error}"

@@ -25,6 +25,7 @@ from housecall import statement
 from housecall.client import write_token
 from housecall.errors import Kind, Refusal
 from housecall.identity import (
+    check_trust_domain,
     make_csr,
     new_tls_key,
     private_pem,
@@ -59,7 +60,7 @@ def found(settings: Settings, trust_domain: str, address: str) -> House:
         raise Refusal(
             Kind.CONFLICT, "ALREADY_FOUNDED", f"{folder} holds a coordinator: serve that one"
         )
-    spiffe_id(trust_domain, "site", "check")
+    check_trust_domain(trust_domain)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     CertificateAuthority.create(folder / "ca", trust_domain)
     for name in ("ledger.key", "signing.key"):
@@ -157,6 +158,7 @@ def _first_entry(store: Store, house: House) -> None:
         envelope,
         statement.unverified(envelope),
         signer=house.name,
+        enrolment_index=0,
         thing_id=house.name,
         accepted_at=datetime.now(UTC),
     )

@@ -43,7 +43,7 @@ class Ledger:
 
     def bundle(self, reader: Reader, entry: LedgerEntry, size: int) -> ledger_pb2.Bundle:
         """`entry` and its signer's enrolment, proven against the tree of `size` entries."""
-        enrolment = reader.entry(reader.participant(entry.signer).enrolled_index)
+        enrolment = reader.entry(entry.enrolment_index)
         statement, introduced = (
             ledger_pb2.Bundle.Entry(
                 envelope=item.envelope,
@@ -92,6 +92,7 @@ class Batch:
         statement: Statement,
         *,
         signer: str,
+        enrolment_index: int,
         thing_id: str,
         accepted_at: datetime,
         concerns: Iterable[str] = (),
@@ -108,6 +109,7 @@ class Batch:
                 "envelope_digest": statement.envelope_digest,
                 "kind": statement.kind,
                 "signer": signer,
+                "enrolment_index": enrolment_index,
                 "thing_id": thing_id,
                 "accepted_at": accepted_at,
                 "envelope": envelope,

@@ -26,13 +26,15 @@ class UtcDateTime(TypeDecorator[datetime]):
 
 
 class LedgerEntry(SQLModel, table=True):
-    """A leaf of the tree: the envelope's bytes as they came. `thing_id` names what it made."""
+    """A leaf of the tree: the envelope's bytes as they came. `enrolment_index` is the entry
+    that introduced its signer's key, `thing_id` names what it made."""
 
     __tablename__ = "ledger_entry"
     ledger_index: int = Field(primary_key=True, sa_column_kwargs={"autoincrement": False})
     envelope_digest: str = Field(unique=True)
     kind: str
     signer: str
+    enrolment_index: int
     thing_id: str
     accepted_at: datetime = Field(sa_type=UtcDateTime)
     envelope: bytes = Field(sa_column=Column(LargeBinary, nullable=False))

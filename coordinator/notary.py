@@ -97,7 +97,15 @@ class Notary:
 
     def append(self, envelope: bytes, caller: Caller) -> Accepted:
         """Submit and wait until it is durable. Raises Refusal."""
-        return self.submit(envelope, caller).result(timeout=ACCEPTED_WITHIN_SECONDS)
+        try:
+            return self.submit(envelope, caller).result(timeout=ACCEPTED_WITHIN_SECONDS)
+        except TimeoutError:
+            raise Refusal(
+                Kind.UNAVAILABLE,
+                "STORE_SLOW",
+                f"not durable within {ACCEPTED_WITHIN_SECONDS:.0f} s: send the same statement "
+                "again, it counts once",
+            ) from None
 
     def _run(self) -> None:
         writer = self._store.writer()
@@ -121,22 +129,27 @@ class Notary:
         return jobs
 
     def _settle(self, writer: Writer, jobs: list[_Job]) -> Writer:
-        """One transaction; answers everyone. A store that fails answers no one with a yes."""
+        """One transaction, then everyone is answered. Where it fails, each job is tried by itself,
+        so that one that cannot be taken does not hold up its neighbours; the last word of a store
+        that fails is a no."""
         try:
             batch = Batch(writer, [digest(job.envelope) for job in jobs])
             outcomes = [done for job in jobs if (done := self._consider(writer, batch, job))]
             batch.flush()
             writer.commit()
-            self._answer(batch, outcomes)
-            writer.end()
-            return writer
         except Exception as error:
-            refusal = _store_refusal(error)
             writer.close()
-            for job in jobs:
-                if not job.future.done():
-                    job.future.set_exception(refusal)
-            return self._store.writer()
+            writer = self._store.writer()
+            open_jobs = [job for job in jobs if not job.future.done()]
+            if len(open_jobs) > 1:
+                for job in open_jobs:
+                    writer = self._settle(writer, [job])
+            elif open_jobs:
+                open_jobs[0].future.set_exception(_store_refusal(error))
+            return writer
+        self._answer(batch, outcomes)
+        writer.end()
+        return writer
 
     def _consider(self, writer: Writer, batch: Batch, job: _Job) -> _Outcome | None:
         """Steps 1 to 4. A refusal is answered at once and leaves nothing behind."""
@@ -155,6 +168,7 @@ class Notary:
             job.envelope,
             opened,
             signer=signer,
+            enrolment_index=writer.participant(signer).enrolled_index,
             thing_id=effect.id,
             accepted_at=fact.at,
             concerns=effect.concerns,
@@ -176,6 +190,8 @@ class Notary:
         return statement.verify(job.envelope, participant.signing_key)
 
     def _answer(self, batch: Batch, outcomes: list[_Outcome]) -> None:
+        """After the commit: nothing that fails here makes a no of a yes. Who gets no receipt sends
+        the same envelope again."""
         if not outcomes:
             return
         size = batch.size
@@ -194,10 +210,15 @@ class Notary:
                 done.job.caller.name,
                 done.id,
             )
-        for listener in self.listeners:
-            listener([accepted for _, accepted in answers])
         for job, accepted in answers:
             job.future.set_result(accepted)
+        for listener in self.listeners:
+            try:
+                listener([accepted for _, accepted in answers])
+            except Exception:
+                log.exception(
+                    "a listener failed; what it would have told comes with the next Hello"
+                )
 
 
 def _store_refusal(error: Exception) -> Refusal:

@@ -69,6 +69,7 @@ def _replay(writer: Writer, batch: Batch, entry: LedgerEntry) -> None:
         entry.envelope,
         opened,
         signer=entry.signer,
+        enrolment_index=writer.participant(entry.signer).enrolled_index,
         thing_id=thing_id,
         accepted_at=entry.accepted_at,
         concerns=concerns,

@@ -17,6 +17,7 @@ from coordinator.models import (
     Result,
 )
 from coordinator.store import Reader
+from housecall.identity import short_name
 from housecall.v1 import statements_pb2 as pb
 
 OPEN_KINDS = frozenset(
@@ -44,19 +45,20 @@ class Eyes:
         return self._reader.committees_of(self._caller.name)
 
     @cached_property
-    def _preparations(self) -> set[str]:
-        return self._reader.preparations_of(self._caller.name)
+    def _offered(self) -> set[str]:
+        return self._reader.datasets_offered_to(self._caller.name)
+
+    @cached_property
+    def _offering(self) -> set[str]:
+        return {dataset_id.partition("/")[0] for dataset_id in self._offered}
 
     @cached_property
     def _models(self) -> set[int]:
         return self._reader.models_of(self._caller.name)
 
     def dataset(self, row: Dataset) -> bool:
-        return (
-            self._all
-            or row.site == self._caller.name
-            or row.preparation_digest in self._preparations
-        )
+        """Its site's, and from its first request on those whom it asked."""
+        return self._all or row.site == self._caller.name or row.id in self._offered
 
     def association(self, row: Association) -> bool:
         return (
@@ -82,7 +84,7 @@ class Eyes:
         )
 
     def site(self, name: str) -> bool:
-        return self._all or name == self._caller.name or bool(self.committees)
+        return self._all or name == self._caller.name or short_name(name) in self._offering
 
     def entry(self, row: LedgerEntry) -> bool:
         """May the caller read this entry's envelope?"""

@@ -130,7 +130,9 @@ def enrol(text: str, folder: Path, role: pb.Role.ValueType | None = None) -> Ide
         raise _wrong_role(token, "a site: use `housecall-agent enroll`")
     if (folder / "identity.json").exists():
         raise Refusal(
-            Kind.CONFLICT, "ALREADY_ENROLLED", f"{folder} holds an identity: choose another folder"
+            Kind.CONFLICT,
+            "ALREADY_ENROLLED",
+            f"{folder} holds an identity: move it away to enrol anew",
         )
     tls_key, signing_key = _pending_keys(folder)
     root_pem = _pem(token.root_certificate)

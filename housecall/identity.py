@@ -24,6 +24,7 @@ from housecall.errors import Kind, Refusal
 from housecall.statement import digest
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+_TRUST_DOMAIN = re.compile(r"[a-z0-9][a-z0-9.-]{0,252}")
 _ID = re.compile(r"spiffe://([a-z0-9.-]+)/(site|person|join|coordinator)(?:/([a-z0-9-]+))?")
 
 
@@ -36,6 +37,15 @@ def spiffe_id(trust_domain: str, kind: str, name: str) -> str:
             f"name {name!r}: expected lower-case letters, digits and hyphens, at most 63",
         )
     return f"spiffe://{trust_domain}/{kind}/{name}"
+
+
+def check_trust_domain(trust_domain: str) -> None:
+    if not _TRUST_DOMAIN.fullmatch(trust_domain):
+        raise Refusal(
+            Kind.INVALID,
+            "NAME_INVALID",
+            f"trust domain {trust_domain!r}: expected lower-case letters, digits, dots and hyphens",
+        )
 
 
 def split_id(name: str) -> tuple[str, str, str]:

@@ -148,7 +148,7 @@ def verify(envelope: bytes, public_key: bytes) -> Statement:
         )
     try:
         Ed25519PublicKey.from_public_bytes(public_key).verify(signature, _pae(statement.payload))
-    except InvalidSignature:
+    except (InvalidSignature, ValueError):  # ValueError: not 32 bytes
         raise Refusal(
             Kind.INVALID,
             "SIGNATURE_INVALID",

@@ -8,7 +8,8 @@ from cli import connect, drafts, publish
 from cli.ask import confirm
 from cli.command import example, output_option, yes_option
 from cli.commands.association import get
-from cli.output import clean, short
+from cli.messages import plain, word
+from cli.output import clean, short, tree
 from cli.settings import Settings, pass_settings
 from housecall.v1 import registry_pb2, site_pb2
 from housecall.v1 import statements_pb2 as pb
@@ -70,12 +71,17 @@ def _decide(
     with connect.signer(settings) as (end, identity):
         association = get(end, association_id)
         settings.say(_line(association))
+        for line in tree(plain(association)["test_metrics"] or {}, 1):
+            settings.say(line)
         predicate = pb.AssociationDecided(
             association_id=association_id, decision=decision, reason=reason
         )
         response = publish.publish(end, identity, predicate, _subjects(association))
-    verb = "approved" if decision == pb.DECISION_APPROVE else "rejected"
-    publish.show_receipt(settings, response, f"{verb} association {association_id}")
+        now = get(end, association_id)
+    verb = "approve" if decision == pb.DECISION_APPROVE else "reject"
+    state = word(registry_pb2.AssociationState.DESCRIPTOR, now.state)
+    text = f"voted to {verb} association {association_id}, which is {state} now"
+    publish.show_receipt(settings, response, text)
     settings.next(f"housecall association show {association_id}")
 
 

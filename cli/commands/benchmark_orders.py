@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import groupby
 from typing import Any
 
 from cli import connect, publish
@@ -52,21 +53,32 @@ def order_everywhere(
             return
         settings.say(as_table(rows, COLUMNS))
         confirm(f"Order these {len(rows)} executions?", yes=yes)
-        predicate = pb.ExecutionRequested(
-            benchmark_id=benchmark_id,
-            purpose=pb.PURPOSE_BENCHMARK,
-            executions=[requested(dataset, model) for dataset, model in pairs],
-        )
-        benchmark = found.benchmark
-        subjects = {f"benchmark {benchmark.statement.name}": benchmark.origin.envelope_digest}
-        subjects |= {f"model {model.id}": model.statement.container.digest for _, model in pairs}
-        response = publish.publish(end, identity, predicate, subjects)
+        orders = [
+            _order(end, identity, found.benchmark, dataset_id, list(group))
+            for dataset_id, group in groupby(pairs, key=lambda pair: pair[0])
+        ]
     if settings.output == "json":
-        index = response.receipt.ledger_index
-        print_json({"id": response.id, "ledger_index": index, "executions": rows})
+        print_json({"orders": orders, "executions": rows})
     else:
-        publish.show_receipt(settings, response, f"ordered {len(rows)} executions")
+        for order in orders:
+            settings.say(f"{order['dataset_id']}: ledger entry {order['ledger_index']}")
+        settings.say(f"ordered {len(rows)} executions")
     settings.next(f"housecall benchmark watch {benchmark_id}")
+
+
+def _order(
+    end: End, identity: Any, benchmark: Any, dataset_id: str, pairs: list[tuple[str, Any]]
+) -> Row:
+    """One statement a dataset: a site need not learn from its order who else takes part."""
+    predicate = pb.ExecutionRequested(
+        benchmark_id=benchmark.id,
+        purpose=pb.PURPOSE_BENCHMARK,
+        executions=[requested(dataset_id, model) for _, model in pairs],
+    )
+    subjects = {f"benchmark {benchmark.statement.name}": benchmark.origin.envelope_digest}
+    subjects |= {f"model {model.id}": model.statement.container.digest for _, model in pairs}
+    receipt = publish.publish(end, identity, predicate, subjects).receipt
+    return {"dataset_id": dataset_id, "ledger_index": receipt.ledger_index}
 
 
 def choose(models: list[Any], wanted: Sequence[int]) -> list[Any]:

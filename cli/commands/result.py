@@ -9,10 +9,11 @@ import click
 
 from cli import bundles, connect, drafts
 from cli.command import LazyGroup, example, output_option, yes_option
-from cli.messages import plain
-from cli.output import Column, Row, cell, show_list, show_one
+from cli.messages import number, plain, words
+from cli.output import Column, Row, show_list, show_one
 from cli.settings import Settings, pass_settings
 from housecall.v1 import registry_pb2, site_pb2
+from housecall.v1 import statements_pb2 as pb
 from housecall.v1.registry_pb2_grpc import RegistryStub
 from housecall.v1.site_pb2_grpc import SiteApiStub
 
@@ -20,10 +21,15 @@ NAME = re.compile(r"(?:([a-z0-9-]+)/)?b\d+m\d+d\d+")
 
 
 def _metrics(row: Row) -> str:
-    """The numbers of the first level."""
+    """The numbers of the first level; of one given with an interval, its `value`."""
     pairs = row["metrics"] if "metrics" in row else row["statement"]["metrics"]
-    numbers = {k: v for k, v in (pairs or {}).items() if isinstance(v, (int, float))}
-    return ", ".join(f"{key} {cell(value)}" for key, value in numbers.items())
+    points = {k: v.get("value") if isinstance(v, dict) else v for k, v in (pairs or {}).items()}
+    numbers = {k: v for k, v in points.items() if isinstance(v, (int, float))}
+    return ", ".join(f"{key} {_short(value)}" for key, value in numbers.items())
+
+
+def _short(value: float) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 LOCAL_COLUMNS: list[Column] = [
@@ -70,10 +76,22 @@ def command() -> None:
 @click.option("--benchmark", type=int, default=0, help="Only those of this benchmark.")
 @click.option("--dataset", default="", metavar="ID", help="Only those of this dataset.")
 @click.option("--model", type=int, default=0, help="Only those of this model.")
+@click.option(
+    "--purpose",
+    type=click.Choice(words(pb.Purpose.DESCRIPTOR)),
+    help="Only results of the benchmark, or only tests.",
+)
 @click.option("--all", "everything", is_flag=True, help="Those that were replaced, too.")
 @output_option(lists=True)
 @pass_settings
-def ls(settings: Settings, benchmark: int, dataset: str, model: int, everything: bool) -> None:
+def ls(
+    settings: Settings,
+    benchmark: int,
+    dataset: str,
+    model: int,
+    purpose: str | None,
+    everything: bool,
+) -> None:
     """List results: at a site its own, submitted or not; elsewhere those that you may see."""
     if connect.reads_at_site(settings):
         rows = _local_rows(settings, benchmark, dataset, model)
@@ -83,6 +101,7 @@ def ls(settings: Settings, benchmark: int, dataset: str, model: int, everything:
         benchmark_id=benchmark,
         dataset_id=dataset,
         model_id=model,
+        purpose=pb.Purpose.ValueType(number(pb.Purpose.DESCRIPTOR, purpose or "")),
         include_superseded=everything,
     )
     with connect.coordinator(settings) as end:
@@ -112,7 +131,10 @@ def show(settings: Settings, name: str) -> None:
         with connect.site(settings) as end:
             local_request = site_pb2.GetLocalResultRequest(name=name)
             local = end.call(SiteApiStub(end.channel).GetLocalResult, local_request).result
-        show_one(settings, plain(local))
+        shown = plain(local)
+        if not local.submitted:
+            shown["ledger_index"] = None
+        show_one(settings, shown)
         verb = "export" if local.submitted else "submit"
         settings.next(f"housecall result {verb} {name}" + " --file FILE" * local.submitted)
 

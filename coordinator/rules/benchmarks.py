@@ -101,7 +101,8 @@ def _check_committee(writer: Writer, said: pb.BenchmarkRegistered, fact: Fact) -
     for name in committee:
         if split_id(name)[1] != "person":
             raise invalid("COMMITTEE_INVALID", f"{name}: expected a person")
-        writer.participant(name)
+        if writer.participant(name).revoked_index is not None:
+            raise invalid("COMMITTEE_INVALID", f"{name} is revoked")
     if not 1 <= said.votes_needed <= len(committee):
         raise invalid(
             "COMMITTEE_INVALID",

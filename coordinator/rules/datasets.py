@@ -68,7 +68,8 @@ def operational(writer: Writer, said: pb.DatasetOperational, fact: Fact) -> Effe
     if not said.statistics.fields:
         raise invalid("STATISTICS_EMPTY", f"dataset {dataset.id}: expected statistics, got none")
     if other := writer.dataset_of(said.prepared_fingerprint):
-        raise conflict("DATASET_DUPLICATE", f"dataset {other.id} has the same prepared data")
+        which = other.id if other.site == dataset.site else "another dataset"
+        raise conflict("DATASET_DUPLICATE", f"{which} has the same prepared data as {dataset.id}")
     dataset.state = reg.DATASET_STATE_OPERATIONAL
     dataset.prepared_fingerprint = said.prepared_fingerprint
     dataset.operational_index = fact.index

@@ -13,6 +13,7 @@ from housecall.identity import spiffe_id, split_id
 from housecall.v1 import statements_pb2 as pb
 
 LONGEST_TOKEN = timedelta(days=30)
+ED25519_KEY_BYTES = 32
 
 
 def token_issued(writer: Writer, said: pb.JoinTokenIssued, fact: Fact) -> Effect:
@@ -65,17 +66,15 @@ def enrolled(writer: Writer, said: pb.ParticipantEnrolled, fact: Fact) -> Effect
     if (said.name, said.role) != (token.name, token.role):
         raise not_entitled(fact, f"the token is for {token.name}, not for {said.name}")
     _check_free(writer, said.name)
-    token.used_index = fact.index
-    writer.add(
-        token,
-        Participant(
-            name=said.name,
-            role=said.role,
-            signing_key=said.signing_key,
-            tls_key_digest=said.tls_key_digest,
-            enrolled_index=fact.index,
-        ),
+    if len(said.signing_key) != ED25519_KEY_BYTES:
+        raise invalid("SIGNING_KEY_INVALID", "signing_key: expected a raw Ed25519 key, 32 bytes")
+    row = writer.find(Participant, said.name) or Participant(
+        name=said.name, role=said.role, signing_key=b"", tls_key_digest="", enrolled_index=0
     )
+    row.role, row.signing_key, row.tls_key_digest = said.role, said.signing_key, said.tls_key_digest
+    row.enrolled_index, row.revoked_index = fact.index, None
+    token.used_index = fact.index
+    writer.add(token, row)
     return Effect(said.name)
 
 
@@ -102,8 +101,13 @@ def _check_name(name: str, role: int, issuer: str) -> None:
 
 
 def _check_free(writer: Writer, name: str) -> None:
-    if writer.find(Participant, name):
-        raise conflict("NAME_TAKEN", f"{name} is enrolled already: choose another name")
+    """A name is free until it is enrolled, and again once that participant was revoked."""
+    holder = writer.find(Participant, name)
+    if holder is not None and holder.revoked_index is None:
+        raise conflict(
+            "NAME_TAKEN",
+            f"{name} is enrolled already: choose another name, or revoke it first to enrol it anew",
+        )
 
 
 def _check_open(token: JoinToken, fact: Fact) -> None:

@@ -22,12 +22,12 @@ from coordinator.notary import Accepted, Notary
 from coordinator.store import Reader, Store
 from housecall import merkle
 from housecall.errors import Kind, Refusal
-from housecall.note import open_checkpoint
 from housecall.rpc import refusal_of
 from housecall.statement import digest
 from housecall.times import stamp
 from housecall.v1 import fleet_pb2 as pb
 from housecall.v1 import fleet_pb2_grpc
+from housecall.verify import check_checkpoint
 
 log = logging.getLogger(__name__)
 
@@ -135,11 +135,9 @@ class FleetServicer(fleet_pb2_grpc.FleetServicer):
         """What the site should be doing, and proof that the ledger continues what it saw."""
         with self._store.read() as reader:
             size = reader.tree_size()
-            seen = (
-                open_checkpoint(hello.checkpoint, self._ledger.verifier_key).size
-                if (hello.checkpoint)
-                else 0
-            )
+            seen = 0
+            if hello.checkpoint:
+                seen = check_checkpoint(hello.checkpoint, self._ledger.verifier_key).size
             proof = merkle.consistency_proof(seen, size, reader.node) if 0 < seen <= size else []
             rows = reader.open_executions(site)
             open_ids = {row.id for row in rows}

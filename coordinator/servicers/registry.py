@@ -269,6 +269,8 @@ class RegistryServicer(registry_pb2_grpc.RegistryServicer):
 
         def look() -> pb.WatchBenchmarkResponse:
             with self._store.read() as reader:
+                if reader.participant(caller.name).revoked_index is not None:
+                    raise Refusal(Kind.UNAUTHENTICATED, "REVOKED", f"{caller.name} is revoked")
                 benchmark = reader.benchmark(request.benchmark_id)
                 eyes = Eyes(reader, caller)
                 operator = caller.role is CallerRole.OPERATOR

@@ -26,6 +26,7 @@ from coordinator.models import (
 )
 from housecall.errors import Kind, Refusal
 from housecall.v1 import registry_pb2 as reg
+from housecall.v1 import statements_pb2 as pb
 
 Row = TypeVar("Row", bound=SQLModel)
 
@@ -205,12 +206,15 @@ class Reader:
         )
         return self.ask.exec(query).all()
 
-    def preparations_of(self, name: str) -> set[str]:
-        """Digests of the preparations of a member's benchmarks."""
+    def datasets_offered_to(self, name: str) -> set[str]:
+        """Datasets that ever asked to take part in a benchmark of this committee member."""
         query = (
-            select(Benchmark.preparation_digest)
-            .join(CommitteeMember, col(CommitteeMember.benchmark_id) == col(Benchmark.id))
-            .where(CommitteeMember.name == name)
+            select(Association.dataset_id)
+            .join(
+                CommitteeMember,
+                col(CommitteeMember.benchmark_id) == col(Association.benchmark_id),
+            )
+            .where(CommitteeMember.name == name, Association.dataset_id != "")
         )
         return set(self.ask.exec(query).all())
 
@@ -233,7 +237,9 @@ class Reader:
     def latest_execution(
         self, benchmark_id: int, dataset_id: str, model_id: int
     ) -> Execution | None:
+        """Of those for the benchmark's sake: tests are another matter."""
         query = select(Execution).where(
+            Execution.purpose == pb.PURPOSE_BENCHMARK,
             Execution.benchmark_id == benchmark_id,
             Execution.dataset_id == dataset_id,
             Execution.model_id == model_id,

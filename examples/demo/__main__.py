@@ -67,7 +67,7 @@ def show(world: World, record: story.Record) -> None:
     for words in (
         ["association", "ls", "--benchmark", "1"],
         ["benchmark", "watch", "1", "--once"],
-        ["result", "ls", "--benchmark", "1"],
+        ["result", "ls", "--benchmark", "1", "--purpose", "benchmark"],
         ["site", "ls"],
     ):
         done = World(world.folder, lambda _line: None, world.sockets).run(COMMITTEE, *words)

@@ -25,9 +25,8 @@ def write(world: World, record: Record, folder: Path) -> dict[str, Any]:
     checkpoint = world.json(COMMITTEE, "ledger", "checkpoint")
     key = checkpoint["verifier_key"]
     (results_folder / "ledger.vkey").write_text(key + "\n")
-    listed = world.json(COMMITTEE, "result", "ls", "--benchmark", "1")
-    submitted = [row for row in listed if row["statement"]["purpose"] == "benchmark"]
-    results = [_result(world, row, results_folder, key) for row in submitted]
+    listed = world.json(COMMITTEE, "result", "ls", "--benchmark", "1", "--purpose", "benchmark")
+    results = [_result(world, row, results_folder, key) for row in listed]
     world.run(OPERATOR, "ledger", "verify")
     summary = {
         "sites": len(HOSPITALS) + len([REFERENCE]),

@@ -67,9 +67,9 @@ class FakeLedger(Servicer):
             bundle.enrolment.CopyFrom(self._entry(self.enrolments[opened.key_id]))
         return bundle
 
-    def stated(self) -> Any:
-        """The newest entry's predicate."""
-        return statement.unverified(self.envelopes[-1]).predicate
+    def stated(self, back: int = 1) -> Any:
+        """The predicate of the newest entry, or of the one that many from the end."""
+        return statement.unverified(self.envelopes[-back]).predicate
 
     def Append(
         self, request: ledger_pb2.AppendRequest, context: grpc.ServicerContext

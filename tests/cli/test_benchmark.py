@@ -115,19 +115,21 @@ def test_all_sites_orders_what_is_missing_pinned(elsewhere: World) -> None:
     elsewhere.registry.executions.append(running)
     result = elsewhere.run("benchmark", "run", "1", "--all-sites", "--yes")
     assert result.exit_code == 0, result.output
-    order = elsewhere.ledger.stated()
-    assert isinstance(order, pb.ExecutionRequested)
-    pairs = [(line.dataset_id, line.model.id) for line in order.executions]
-    assert pairs == [("north/1", 2), ("south/1", 1)]
-    assert {line.model.digest for line in order.executions} == {digest("3")}
-    assert "ordered 2 executions: ledger entry" in result.stdout
+    orders = [elsewhere.ledger.stated(back) for back in (2, 1)]
+    assert all(isinstance(order, pb.ExecutionRequested) for order in orders)
+    pairs = [[(line.dataset_id, line.model.id) for line in order.executions] for order in orders]
+    assert pairs == [[("north/1", 2)], [("south/1", 1)]], "one statement a dataset"
+    assert {line.model.digest for order in orders for line in order.executions} == {digest("3")}
+    assert "south/1: ledger entry" in result.output
+    assert "ordered 2 executions" in result.output
     assert "Next: housecall benchmark watch 1" in result.stderr
 
 
 def test_all_sites_reruns_and_selects(elsewhere: World) -> None:
     elsewhere.done("benchmark", "run", "1", "--all-sites", "--yes", "--rerun", "--model", "1")
-    pairs = [(e.dataset_id, e.model.id) for e in elsewhere.ledger.stated().executions]
-    assert pairs == [("north/1", 1), ("south/1", 1)]
+    orders = [elsewhere.ledger.stated(back).executions for back in (2, 1)]
+    pairs = [[(e.dataset_id, e.model.id) for e in executions] for executions in orders]
+    assert pairs == [[("north/1", 1)], [("south/1", 1)]]
 
 
 def test_all_sites_asks_and_appends_nothing_unasked(elsewhere: World) -> None:

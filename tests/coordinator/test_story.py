@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from typing import cast
+
 import pytest
 from sqlalchemy import text
 
+from coordinator.caller import Caller, CallerRole
+from coordinator.notary import Notary
 from coordinator.rebuild import differences, rebuild
+from coordinator.rules import RULES
 from coordinator.store import Store
-from housecall import verify
+from housecall import statement, verify
 from housecall.errors import Refusal
 from housecall.v1 import ledger_pb2, ledger_pb2_grpc
 from housecall.v1 import registry_pb2 as reg
@@ -113,3 +119,50 @@ def test_a_revoked_participant_is_out_at_once(coordinator: World) -> None:
     mona = coordinator.join("mona", pb.ROLE_PERSON)
     mona.state(pb.ParticipantRevoked(name=mona.name, reason="leaving"))
     assert refused(mona, pb.ModelRegistered(name="m")) == "REVOKED"
+
+
+def test_a_statement_that_breaks_the_store_does_not_hold_up_its_neighbours(
+    coordinator: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one batch: a rule that stumbles takes nobody else's statement down with it."""
+    mona = coordinator.join("mona", pb.ROLE_PERSON)
+    store, house = Store(coordinator.settings.store_url), coordinator.house
+    notary = Notary(store, house.ledger)
+    caller = Caller(mona.name, CallerRole.PERSON, "", datetime.now(UTC))
+
+    def stumble(_writer: object, said: pb.JoinTokenRevoked, _fact: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setitem(cast("dict[str, object]", RULES), "JoinTokenRevoked", stumble)
+    container = pb.ContainerRegistered(
+        name="c",
+        role=pb.CONTAINER_ROLE_MODEL,
+        image_digest=sha("c"),
+        configuration=MODEL_CONFIG,
+        container_digest=statement.container_digest(sha("c"), MODEL_CONFIG, "", ""),
+    )
+    futures = [
+        notary.submit(
+            statement.sign(statement.build(said, {"x": sha("x")}), mona.identity.signing_key),
+            caller,
+        )
+        for said in (pb.JoinTokenRevoked(token_id="t"), container)
+    ]
+    with notary:
+        assert futures[1].result(10).id == "1"
+        with pytest.raises(Refusal) as caught:
+            futures[0].result(10)
+    assert caught.value.code == "INTERNAL"
+    store.close()
+
+
+def test_a_listener_that_fails_makes_no_no_of_a_yes(coordinator: World) -> None:
+    mona = coordinator.join("mona", pb.ROLE_PERSON)
+    store, house = Store(coordinator.settings.store_url), coordinator.house
+    with Notary(store, house.ledger) as notary:
+        notary.listeners.append(lambda _batch: 1 / 0)
+        caller = Caller(mona.name, CallerRole.PERSON, "", datetime.now(UTC))
+        said = pb.ParticipantRevoked(name=mona.name, reason="x")
+        envelope = statement.sign(statement.build(said, {"x": sha("x")}), mona.identity.signing_key)
+        assert notary.append(envelope, caller).kind == "ParticipantRevoked"
+    store.close()

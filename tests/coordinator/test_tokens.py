@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from housecall import client
+from housecall import client, verify
 from housecall.client import read_token, write_token
 from housecall.errors import Refusal
 from housecall.identity import Identity
-from housecall.v1 import authority_pb2, authority_pb2_grpc
+from housecall.v1 import authority_pb2, authority_pb2_grpc, ledger_pb2, ledger_pb2_grpc
 from housecall.v1 import registry_pb2 as reg
 from housecall.v1 import statements_pb2 as pb
 from tests.coordinator.world import World, world
@@ -87,6 +88,25 @@ def test_a_token_is_not_good_for_another_name(coordinator: World, tmp_path: Path
     token = read_token(coordinator.token("north", pb.ROLE_SITE))
     token.name = "spiffe://test/site/south"
     assert enrol_refused(write_token(token), tmp_path / "x") == "NOT_ENTITLED"
+
+
+def test_a_revoked_name_can_be_enrolled_anew_and_its_old_statements_still_verify(
+    coordinator: World, tmp_path: Path
+) -> None:
+    mona = coordinator.join("mona", pb.ROLE_PERSON)
+    old = mona.state(pb.ParticipantRevoked(name=mona.name, reason="key lost")).receipt
+    shutil.move(tmp_path / "identities" / "mona", tmp_path / "lost")
+    again = coordinator.join("mona", pb.ROLE_PERSON)
+    assert again.identity.signing_key != mona.identity.signing_key
+    new = again.state(pb.ParticipantRevoked(name=again.name, reason="leaving")).receipt
+    stub = ledger_pb2_grpc.LedgerStub(coordinator.operator.channel)
+    introduced = []
+    for receipt in (old, new):
+        request = ledger_pb2.GetBundleRequest(ledger_index=receipt.ledger_index)
+        bundle = stub.GetBundle(request).bundle
+        verify.verify_bundle(bundle, again.identity.verifier_key)
+        introduced.append(bundle.enrolment.ledger_index)
+    assert introduced[0] < introduced[1]
 
 
 @pytest.mark.parametrize("text", ["", "hello", "hc1.", "hc1.AAAA", "hc1.%%%"])
