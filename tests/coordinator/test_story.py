@@ -159,8 +159,12 @@ def test_a_statement_that_breaks_the_store_does_not_hold_up_its_neighbours(
 def test_a_listener_that_fails_makes_no_no_of_a_yes(coordinator: World) -> None:
     mona = coordinator.join("mona", pb.ROLE_PERSON)
     store, house = Store(coordinator.settings.store_url), coordinator.house
+
+    def stumble(_batch: object) -> None:
+        raise ZeroDivisionError
+
     with Notary(store, house.ledger) as notary:
-        notary.listeners.append(lambda _batch: 1 / 0)
+        notary.listeners.append(stumble)
         caller = Caller(mona.name, CallerRole.PERSON, "", datetime.now(UTC))
         said = pb.ParticipantRevoked(name=mona.name, reason="x")
         envelope = statement.sign(statement.build(said, {"x": sha("x")}), mona.identity.signing_key)
