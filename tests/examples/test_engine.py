@@ -48,7 +48,8 @@ def private_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     engine.stop_engine(tmp_path / "state")
     # dockerd mounts its data folder over itself, and a killed one leaves that behind
     while (
-        subprocess.run(["umount", run / "data"], capture_output=True, check=False).returncode == 0
+        subprocess.run(["umount", "-l", run / "data"], capture_output=True, check=False).returncode
+        == 0
     ):
         pass
     shutil.rmtree(run)
