@@ -37,51 +37,29 @@ def issue(
     end: End, identity: Identity, name: str, role: pb.Role.ValueType, life: timedelta
 ) -> authority_pb2.JoinToken:
     """State the token, have its key certified, check the receipt. Raises Refusal."""
-    from cryptography.hazmat.primitives import serialization
-
-    from housecall import identity as identities
-    from housecall import statement
+    from housecall import tokens
     from housecall.v1.authority_pb2_grpc import AuthorityStub
     from housecall.verify import check_receipt
 
-    key = identities.new_tls_key()
-    key_digest = identities.public_key_digest(key.public_key())
-    token_id = key_digest.removeprefix("sha256:")[:16]
-    predicate = pb.JoinTokenIssued(token_id=token_id, name=name, role=role)
-    predicate.expires_at.FromDatetime((datetime.now(UTC) + life).replace(microsecond=0))
-    payload = statement.build(predicate, {f"join key of {name}": key_digest})
-    envelope = statement.sign(payload, identity.signing_key)
-    join_name = identities.spiffe_id(identities.split_id(name)[0], "join", token_id)
-    request = authority_pb2.IssueTokenRequest(
-        envelope=envelope, csr=identities.make_csr(key, join_name)
-    )
+    new = tokens.new_token(name, role, datetime.now(UTC) + life)
+    envelope = new.envelope(identity.signing_key)
+    request = authority_pb2.IssueTokenRequest(envelope=envelope, csr=new.csr)
     response = end.call(AuthorityStub(end.channel).IssueToken, request, seconds=CALL_SECONDS)
     check_receipt(envelope, response.receipt, identity.verifier_key)
-    return authority_pb2.JoinToken(
-        address=identity.address,
-        name=name,
-        role=role,
-        root_certificate=response.root_certificate,
-        certificate_chain=response.certificate_chain,
-        private_key=key.private_bytes(
-            serialization.Encoding.DER,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        ),
-        expires_at=predicate.expires_at,
-    )
+    chain = list(response.certificate_chain)
+    return new.certified(identity.address, response.root_certificate, chain)
 
 
 def show(settings: Settings, token: authority_pb2.JoinToken, out: str | None) -> None:
     """The token's text, on standard output or in a file 0600."""
-    from housecall import client
+    from housecall import tokens
     from housecall.identity import write_private
 
-    text = client.write_token(token)
+    text = tokens.write(token)
     if out:
         write_private(Path(out), text.encode() + b"\n")
     facts = {
-        "token_id": client.token_id(token.certificate_chain[0]),
+        "token_id": tokens.token_id(token),
         "name": token.name,
         "expires_at": token.expires_at.ToJsonString(),
     }

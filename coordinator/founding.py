@@ -21,20 +21,14 @@ from coordinator.models import Participant
 from coordinator.notary import Notary
 from coordinator.settings import Settings
 from coordinator.store import Store
-from housecall import statement
-from housecall.client import write_token
+from housecall import statement, tokens
 from housecall.errors import Kind, Refusal
 from housecall.identity import (
     check_trust_domain,
-    make_csr,
-    new_tls_key,
     private_pem,
-    public_key_digest,
     spiffe_id,
     write_private,
 )
-from housecall.times import stamp
-from housecall.v1 import authority_pb2
 from housecall.v1 import statements_pb2 as pb
 
 
@@ -92,38 +86,17 @@ def operator_token(
 ) -> str:
     """A join token for an operator, signed by the coordinator itself: for whoever has the machine.
     Run it while the coordinator is stopped or on the same SQLite file."""
-    key = new_tls_key()
-    token_id = public_key_digest(key.public_key()).removeprefix("sha256:")[:16]
-    name = spiffe_id(house.trust_domain, "person", operator)
     expires_at = datetime.now(UTC) + life
-    said = pb.JoinTokenIssued(
-        token_id=token_id, name=name, role=pb.ROLE_OPERATOR, expires_at=stamp(expires_at)
-    )
-    payload = statement.build(said, {f"join key {token_id}": public_key_digest(key.public_key())})
+    name = spiffe_id(house.trust_domain, "person", operator)
+    new = tokens.new_token(name, pb.ROLE_OPERATOR, expires_at)
     caller = Caller(house.name, CallerRole.OPERATOR, "", expires_at)
     store = Store(settings.store_url)
     with Notary(store, house.ledger) as notary:
-        notary.append(statement.sign(payload, house.signing_key), caller)
+        notary.append(new.envelope(house.signing_key), caller)
     store.close()
-    join_name = spiffe_id(house.trust_domain, "join", token_id)
-    leaf = house.authority.certify(make_csr(key, join_name), join_name, expires_at)
-    token = authority_pb2.JoinToken(
-        address=house.address,
-        name=name,
-        role=pb.ROLE_OPERATOR,
-        root_certificate=house.authority.root_der,
-        certificate_chain=[
-            leaf.public_bytes(serialization.Encoding.DER),
-            house.authority.issuing_der,
-        ],
-        private_key=key.private_bytes(
-            serialization.Encoding.DER,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        ),
-        expires_at=stamp(expires_at),
-    )
-    return write_token(token)
+    leaf = house.authority.certify(new.csr, new.join_name, expires_at)
+    chain = [leaf.public_bytes(serialization.Encoding.DER), house.authority.issuing_der]
+    return tokens.write(new.certified(house.address, house.authority.root_der, chain))
 
 
 def _open(folder: Path, trust_domain: str, address: str) -> House:

@@ -6,12 +6,9 @@ checks its receipt, `enrol` turns a join token into an identity, `renew` renews 
 
 from __future__ import annotations
 
-import base64
-import binascii
 import dataclasses
 import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 
 import grpc
@@ -19,9 +16,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 
-from housecall import statement
+from housecall import statement, tokens
 from housecall.credentials import Credentials, open_channel
 from housecall.errors import Kind, Refusal
 from housecall.identity import (
@@ -37,7 +34,6 @@ from housecall.v1 import authority_pb2, authority_pb2_grpc, ledger_pb2, ledger_p
 from housecall.v1 import statements_pb2 as pb
 from housecall.verify import check_receipt
 
-TOKEN_PREFIX = "hc1."  # noqa: S105 - a format mark, not a secret
 CALL_SECONDS = 30.0
 RETRY_SECONDS = 1.0
 REPEATABLE = (pb.ExecutionRequested, pb.BenchmarkPolicyChanged, pb.AssociationRequested)
@@ -88,42 +84,13 @@ def _append(
         )
 
 
-def read_token(text: str) -> authority_pb2.JoinToken:
-    """Parse a join token's text. Refuses what is not one, or is past its time."""
-    try:
-        if not text.strip().startswith(TOKEN_PREFIX):
-            raise ValueError(f"expected a text that starts with {TOKEN_PREFIX}")
-        raw = text.strip().removeprefix(TOKEN_PREFIX)
-        token = authority_pb2.JoinToken.FromString(
-            base64.urlsafe_b64decode(raw + "=" * (-len(raw) % 4))
-        )
-        if not (token.address and token.name and token.certificate_chain and token.private_key):
-            raise ValueError("expected a whole token; was it cut when it was copied?")
-    except (ValueError, binascii.Error, DecodeError) as error:
-        raise Refusal(
-            Kind.INVALID, "TOKEN_MALFORMED", f"not a join token: {error}; ask for a new one"
-        ) from error
-    if token.expires_at.ToDatetime(UTC) <= datetime.now(UTC):
-        raise Refusal(
-            Kind.NOT_ALLOWED,
-            "TOKEN_EXPIRED",
-            f"this join token for {token.name} expired at "
-            f"{token.expires_at.ToJsonString()}: ask the operator for a new one",
-        )
-    return token
-
-
-def write_token(token: authority_pb2.JoinToken) -> str:
-    return TOKEN_PREFIX + base64.urlsafe_b64encode(token.SerializeToString()).decode().rstrip("=")
-
-
 def enrol(text: str, folder: Path, role: pb.Role.ValueType | None = None) -> Identity:
     """Turn a join token into an identity kept in `folder`.
 
     Keys are made and kept before the coordinator is asked, so that a lost answer costs nothing:
     repeating the call with the same token ends in the same identity.
     """
-    token = read_token(text)
+    token = tokens.read(text)
     if role == pb.ROLE_SITE and token.role != pb.ROLE_SITE:
         raise _wrong_role(token, "a person: use `housecall enroll`")
     if role == pb.ROLE_PERSON and token.role == pb.ROLE_SITE:
@@ -141,7 +108,7 @@ def enrol(text: str, folder: Path, role: pb.Role.ValueType | None = None) -> Ide
         role=token.role,
         signing_key=signing_key.public_key().public_bytes_raw(),
         tls_key_digest=public_key_digest(tls_key.public_key()),
-        token_id=token_id(token.certificate_chain[0]),
+        token_id=tokens.token_id(token),
     )
     payload = statement.build(predicate, {token.name: predicate.tls_key_digest})
     join_key = serialization.load_der_private_key(token.private_key, password=None)
@@ -176,13 +143,6 @@ def renew(identity: Identity, folder: Path) -> Identity:
     renewed = dataclasses.replace(identity, chain_pem=response.certificate_chain.encode())
     renewed.save(folder)
     return renewed
-
-
-def token_id(certificate: bytes) -> str:
-    """A join token's id: the first 16 hex digits of its key's digest. `certificate` is DER."""
-    key = x509.load_der_x509_certificate(certificate).public_key()
-    assert isinstance(key, ec.EllipticCurvePublicKey)
-    return public_key_digest(key).removeprefix("sha256:")[:16]
 
 
 def _pending_keys(folder: Path) -> tuple[ec.EllipticCurvePrivateKey, Ed25519PrivateKey]:

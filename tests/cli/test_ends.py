@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cli import credentials
-from housecall import client
+from housecall import tokens
 from housecall.v1 import authority_pb2
 from housecall.v1 import statements_pb2 as pb
 from tests.cli.certificates import TestAuthority
@@ -160,7 +160,7 @@ def test_token_create_prints_a_token_that_holds(elsewhere: World, tmp_path: Path
     result = elsewhere.run("admin", "token", "create", "--site", "north", "--out", str(out))
     assert result.exit_code == 0, result.output
     assert stat.S_IMODE(out.stat().st_mode) == 0o600
-    token = client.read_token(out.read_text())
+    token = tokens.read(out.read_text())
     assert (token.name, token.role) == ("spiffe://demo/site/north", pb.ROLE_SITE)
     assert token.address == elsewhere.address
     stated = elsewhere.ledger.stated()
@@ -172,7 +172,7 @@ def test_token_create_prints_a_token_that_holds(elsewhere: World, tmp_path: Path
 
 def test_token_create_for_an_operator_on_standard_output(elsewhere: World) -> None:
     words = ("admin", "token", "create", "--person", "grace", "--operator", "--expires", "30m")
-    token = client.read_token(elsewhere.done(*words))
+    token = tokens.read(elsewhere.done(*words))
     assert (token.name, token.role) == ("spiffe://demo/person/grace", pb.ROLE_OPERATOR)
 
 

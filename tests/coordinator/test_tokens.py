@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from housecall import client, verify
-from housecall.client import read_token, write_token
+from housecall import client, tokens, verify
 from housecall.errors import Refusal
 from housecall.identity import Identity
+from housecall.tokens import read as read_token
+from housecall.tokens import write as write_token
 from housecall.v1 import authority_pb2, authority_pb2_grpc, ledger_pb2, ledger_pb2_grpc
 from housecall.v1 import registry_pb2 as reg
 from housecall.v1 import statements_pb2 as pb
@@ -68,7 +69,7 @@ def read_token_unchecked(token: str) -> authority_pb2.JoinToken:
 
 def test_a_revoked_token_is_refused(coordinator: World, tmp_path: Path) -> None:
     token = coordinator.token("north", pb.ROLE_SITE)
-    token_id = client.token_id(read_token(token).certificate_chain[0])
+    token_id = tokens.token_id(read_token(token))
     coordinator.operator.state(pb.JoinTokenRevoked(token_id=token_id, reason="lost"))
     assert enrol_refused(token, tmp_path / "x") == "TOKEN_REVOKED"
     listed = authority_pb2_grpc.AuthorityStub(coordinator.operator.channel).ListTokens(

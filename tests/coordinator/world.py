@@ -12,22 +12,17 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import grpc
-from cryptography.hazmat.primitives import serialization
 from google.protobuf.message import Message
 
 from coordinator.founding import House, found, operator_token
 from coordinator.server import serving
 from coordinator.settings import Settings
-from housecall import client, statement
+from housecall import client, statement, tokens
 from housecall.identity import (
     Identity,
-    make_csr,
-    new_tls_key,
-    public_key_digest,
     spiffe_id,
 )
 from housecall.rpc import refusals
-from housecall.times import stamp
 from housecall.v1 import authority_pb2, authority_pb2_grpc, ledger_pb2, registry_pb2_grpc
 from housecall.v1 import statements_pb2 as pb
 
@@ -156,38 +151,15 @@ class World:
     def token(self, name: str, role: pb.Role.ValueType, expires_at: datetime | None = None) -> str:
         """A join token's text, made the way the CLI makes it."""
         kind = "site" if role == pb.ROLE_SITE else "person"
-        key = new_tls_key()
-        token_id = public_key_digest(key.public_key()).removeprefix("sha256:")[:16]
         expires_at = expires_at or datetime.now(UTC) + timedelta(hours=1)
-        said = pb.JoinTokenIssued(
-            token_id=token_id,
-            name=spiffe_id(TRUST_DOMAIN, kind, name),
-            role=role,
-            expires_at=stamp(expires_at),
-        )
-        envelope = statement.sign(
-            statement.build(said, {"join key": sha(token_id)}), self.operator.identity.signing_key
-        )
+        new = tokens.new_token(spiffe_id(TRUST_DOMAIN, kind, name), role, expires_at)
         request = authority_pb2.IssueTokenRequest(
-            envelope=envelope, csr=make_csr(key, spiffe_id(TRUST_DOMAIN, "join", token_id))
+            envelope=new.envelope(self.operator.identity.signing_key), csr=new.csr
         )
         with refusals("coordinator"):
             response = authority_pb2_grpc.AuthorityStub(self.operator.channel).IssueToken(request)
-        return client.write_token(
-            authority_pb2.JoinToken(
-                address=self.house.address,
-                name=said.name,
-                role=role,
-                root_certificate=response.root_certificate,
-                certificate_chain=response.certificate_chain,
-                private_key=key.private_bytes(
-                    serialization.Encoding.DER,
-                    serialization.PrivateFormat.PKCS8,
-                    serialization.NoEncryption(),
-                ),
-                expires_at=said.expires_at,
-            )
-        )
+        chain = list(response.certificate_chain)
+        return tokens.write(new.certified(self.house.address, response.root_certificate, chain))
 
     def join(self, name: str, role: pb.Role.ValueType) -> Party:
         return self.enter(name, self.token(name, role))
