@@ -109,6 +109,21 @@ def settings(config: Path | None) -> None:
         click.echo(f"{name} = {getattr(now, name)}\n    {variable}: {text}")
 
 
+@main.command()
+@click.argument("name")
+@click.argument("enrolment_digest", metavar="DIGEST")
+@_config
+@_refusing
+def trust(name: str, enrolment_digest: str, config: Path | None) -> None:
+    """Trust a new enrolment of NAME (a SPIFFE id), after asking them by another way."""
+    from agent.journal import Journal
+
+    journal = Journal(load(config).state_dir / "journal.sqlite")
+    journal.trust(name, enrolment_digest)
+    journal.close()
+    click.echo(f"trusted: {name} as enrolled in {enrolment_digest}")
+
+
 def _serve(settings: Settings, stop: threading.Event) -> None:
     from agent.engines.docker import DockerEngine
     from agent.server import Agent

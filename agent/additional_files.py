@@ -17,10 +17,11 @@ import re
 import shutil
 import tempfile
 import threading
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -31,6 +32,7 @@ __all__ = ["PARTIAL", "Bounds", "ensure", "remove_partial"]
 
 CHUNK = 2**20
 READ_TIMEOUT_S = 60
+FETCH_S = 6 * 3600
 FULL = (errno.ENOSPC, errno.EDQUOT)
 PARTIAL = ".partial-"
 _REPLACING = threading.Lock()  # one agent a cache: its threads take turns
@@ -38,7 +40,13 @@ _DIGEST = re.compile(r"(?:sha256:)?([0-9a-f]{64})")
 
 
 def ensure(
-    source: str, digest: str, cache: Path, *, allow_local: bool, bounds: Bounds = DEFAULT_BOUNDS
+    source: str,
+    digest: str,
+    cache: Path,
+    *,
+    allow_local: bool,
+    bounds: Bounds = DEFAULT_BOUNDS,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> Path:
     """The folder with the verified files of the tarball `digest`, fetched from `source` (http,
     https; with `allow_local` also a file URL or a path) unless the cache holds them intact.
@@ -51,7 +59,7 @@ def ensure(
         return entry / "files"
     with _disk(), _workplace(cache) as work:
         archive = work / "archive"
-        _fetch(_location(source, allow_local), archive, match[1], bounds)
+        _fetch(_location(source, allow_local), archive, match[1], bounds, stopped)
         fresh = work / "entry"
         (fresh / "files").mkdir(parents=True)
         unpack(archive, fresh / "files", bounds)
@@ -79,14 +87,19 @@ def _location(source: str, allow_local: bool) -> str:
     return source if scheme else Path(source).absolute().as_uri()
 
 
-def _fetch(location: str, target: Path, expected: str, bounds: Bounds) -> None:
+def _fetch(
+    location: str, target: Path, expected: str, bounds: Bounds, stopped: Callable[[], bool]
+) -> None:
     hasher, size = hashlib.sha256(), 0
     try:
         with (
             urllib.request.urlopen(location, timeout=READ_TIMEOUT_S) as answer,  # noqa: S310
             target.open("wb") as file,
         ):
-            while chunk := answer.read(CHUNK):
+            until = time.monotonic() + FETCH_S
+            while chunk := answer.read1(CHUNK):
+                if time.monotonic() > until or stopped():
+                    refuse(Kind.UNAVAILABLE, "UNAVAILABLE", f"an end within {FETCH_S} s", "none")
                 size += len(chunk)
                 if size > bounds.archive_bytes:
                     refuse(Kind.INVALID, "UNSAFE", f"at most {bounds.archive_bytes} bytes", "more")

@@ -88,6 +88,11 @@ class Catalog:
             )
         return path
 
+    def require_in_place(self, kept: str, what: str) -> None:
+        """Before it is mounted: no link has taken its place since it was registered."""
+        if kept and str(self.check_path(kept, what)) != kept:
+            raise _not_allowed(f"{what} {kept}: a link has taken its place; register it anew")
+
     def parts(self, dataset: Dataset, *, prepared: bool) -> dict[str, Path]:
         """The named parts that a fingerprint covers."""
         if not prepared or dataset.already_prepared:

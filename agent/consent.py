@@ -92,6 +92,11 @@ def read(path: Path) -> Policy:
     names = [rule["name"] for rule in rules]
     if len(set(names)) != len(names):
         raise _invalid(path, "rules with names of their own, got one name twice")
+    for rule in rules:
+        try:
+            datetime.date.fromisoformat(rule.get("expires", "2000-01-01"))
+        except ValueError:
+            raise _invalid(path, f"a day, got expires {rule['expires']}") from None
     return Policy(digest(content), rules)
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 KEPT_LINES = 200
 KEPT_EVENTS = 200
+MOST_WAITING = 5_000
 _END = object()
 
 
@@ -85,7 +86,8 @@ class Feed:
             else:
                 (self._lines if isinstance(event, LogLine) else self._said).append(numbered)
             for follower in self._followers:
-                follower.put(event)
+                if not isinstance(event, LogLine) or follower.qsize() < MOST_WAITING:
+                    follower.put(event)  # lines that a slow caller misses are in the log
 
     def close(self) -> None:
         with self._lock:

@@ -136,6 +136,15 @@ class Journal:
     def set_fact(self, name: str, value: str) -> None:
         self._do("INSERT OR REPLACE INTO facts VALUES (?, ?)", name, value)
 
+    def trusted(self, signer: str) -> list[str]:
+        """Digests of the enrolments of this name that the site trusts."""
+        return self.fact(f"signer:{signer}").split()
+
+    def trust(self, signer: str, enrolment_digest: str) -> None:
+        with self.transaction():
+            digests = {*self.trusted(signer), enrolment_digest}
+            self.set_fact(f"signer:{signer}", " ".join(sorted(digests)))
+
     def blob(self, name: str) -> bytes | None:
         rows = self._all("SELECT value FROM blobs WHERE name = ?", name)
         return bytes(rows[0]["value"]) if rows else None

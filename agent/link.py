@@ -32,7 +32,7 @@ from agent.outbox import Outbox
 from agent.records import ENDED, Execution
 from housecall import client
 from housecall.errors import Kind, Refusal
-from housecall.rpc import from_rpc_error
+from housecall.rpc import from_rpc_error, refusal_of
 from housecall.v1 import fleet_pb2, fleet_pb2_grpc
 from housecall.v1 import statements_pb2 as pb
 from housecall.verify import check_checkpoint, check_consistency
@@ -127,6 +127,8 @@ class Link:
             if self._uplink.identity.chain_pem != certificate:
                 return _RENEWED
             return self._ended(from_rpc_error(error, f"coordinator {identity.address}"))
+        except Exception as error:
+            return self._ended(refusal_of(error))
         finally:
             self._call = None
             mailbox.put(None)
@@ -177,7 +179,9 @@ class Link:
             case "refused":
                 self._outbox.refused(message.refused)
             case "news":
-                self._journal.set_fact("cursor", str(message.news.ledger_index + 1))
+                seen = int(self._journal.fact("cursor") or 0)
+                newest = min(message.news.ledger_index + 1, 2**63)
+                self._journal.set_fact("cursor", str(max(seen, newest)))
             case "superseded":
                 raise Refusal(
                     Kind.CONFLICT,

@@ -17,6 +17,7 @@ from agent.identity import Uplink
 from agent.journal import Journal
 from agent.outcomes import Outcomes
 from agent.records import ENDED, Execution, Order, State
+from agent.registry import require_same_person
 from agent.release import by_policy
 from agent.runs import RETRY_S, Runs
 from agent.worker import Job, Worker
@@ -45,6 +46,7 @@ class Orders:
     def receive(self, execution_id: int, bundle: ledger_pb2.Bundle, line: int) -> None:
         """Check it and write it down, or refuse; knows it when it comes again."""
         verified = verify_bundle(bundle, self._uplink.identity.verifier_key)  # 1
+        require_same_person(self._journal, verified)
         said = verified.statement.predicate
         if not isinstance(said, pb.ExecutionRequested) or line >= len(said.executions):
             raise _invalid(execution_id, f"an ExecutionRequested with a line {line}")

@@ -13,9 +13,11 @@ from collections.abc import Callable
 from agent.identity import Uplink
 from agent.journal import Journal
 from agent.release import Releases
+from housecall.client import CALL_SECONDS
 from housecall.errors import Kind, Refusal
-from housecall.v1 import fleet_pb2
-from housecall.verify import check_receipt
+from housecall.rpc import refusals
+from housecall.v1 import fleet_pb2, ledger_pb2, ledger_pb2_grpc
+from housecall.verify import check_checkpoint, check_consistency, check_receipt
 
 RETRY_S = 30.0
 PASSING = frozenset({Kind.UNAVAILABLE, Kind.INTERNAL, Kind.EXHAUSTED})
@@ -61,10 +63,26 @@ class Outbox:
                 f"the receipt of {said.envelope_digest} does not hold: {refusal.message}; the "
                 "statement stays in the outbox",
             ) from refusal
+        self._witness(said.receipt.checkpoint)
         receipt = said.receipt.SerializeToString()
         self._releases.accept(said.envelope_digest, receipt, said.id)
         log.info("accepted", extra={"kind": entry.kind, "index": said.receipt.ledger_index})
         self._landed(said.envelope_digest)
+
+    def _witness(self, checkpoint: str) -> None:
+        """A receipt counts only in the ledger that this site has seen: no fork of it."""
+        key, seen = self._uplink.identity.verifier_key, self._journal.fact("checkpoint")
+        if not seen or seen == checkpoint:
+            return
+        old, new = sorted((seen, checkpoint), key=lambda text: check_checkpoint(text, key).size)
+        request = ledger_pb2.GetConsistencyProofRequest(
+            old_size=check_checkpoint(old, key).size, new_size=check_checkpoint(new, key).size
+        )
+        with refusals(f"coordinator {self._uplink.identity.address}"):
+            stub = ledger_pb2_grpc.LedgerStub(self._uplink.channel)
+            proof = stub.GetConsistencyProof(request, timeout=CALL_SECONDS).proof
+        check_consistency(old, new, list(proof), key)
+        self._journal.set_fact("checkpoint", new)
 
     def refused(self, said: fleet_pb2.Refused) -> None:
         kind = _kind(said.kind)

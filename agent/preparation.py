@@ -87,6 +87,8 @@ class Preparation:
     def _sources(self, dataset: Dataset, container: Ready) -> dict[str, dict[str, Path]]:
         """For each task, the site's folder or file behind each label."""
         folder, user = private_folder(self.folder(dataset.number)), self.user
+        for what in ("data", "labels", "metadata"):
+            self._catalog.require_in_place(getattr(dataset, f"{what}_path"), f"{what} path")
         common = {
             "parameters_file": input_file(
                 folder / "parameters.yaml", container.parameters or "{}\n"

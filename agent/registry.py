@@ -25,9 +25,10 @@ from housecall.rpc import refusals
 from housecall.statement import container_digest, digest
 from housecall.v1 import ledger_pb2, ledger_pb2_grpc, registry_pb2, registry_pb2_grpc
 from housecall.v1 import statements_pb2 as pb
-from housecall.verify import verify_bundle
+from housecall.verify import Verified, verify_bundle
 
 M = TypeVar("M", bound=Message)
+Shown = registry_pb2.Benchmark | registry_pb2.Container | registry_pb2.Model
 
 
 @dataclass(frozen=True)
@@ -78,9 +79,9 @@ class Registry:
             f"benchmark:{number}",
             registry_pb2.GetBenchmarkResponse,
             lambda: self._stub.GetBenchmark(request, timeout=CALL_SECONDS),
+            lambda answer: self._check(number, answer.benchmark),
         )
         shown = found.benchmark
-        self._verify(shown.origin, shown.statement)
         return Benchmark(
             shown.id, shown.origin.envelope_digest, shown.origin.owner, shown.statement
         )
@@ -92,9 +93,9 @@ class Registry:
             f"container:{number}",
             registry_pb2.GetContainerResponse,
             lambda: self._stub.GetContainer(request, timeout=CALL_SECONDS),
+            lambda answer: self._check(number, answer.container),
         )
         shown = found.container
-        self._verify(shown.origin, shown.statement)  # 1, 2
         _check_digest(shown, pinned)  # 3
         return Container(
             shown.id, shown.statement.container_digest, shown.origin.owner, shown.statement
@@ -106,6 +107,7 @@ class Registry:
             f"model:{number}",
             registry_pb2.GetModelResponse,
             lambda: self._stub.GetModel(request, timeout=CALL_SECONDS),
+            lambda answer: self._check(number, answer.model),
         )
         return self._model(found.model)
 
@@ -146,12 +148,21 @@ class Registry:
             f"bundle:{envelope_digest}",
             ledger_pb2.GetBundleResponse,
             lambda: stub.GetBundle(request, timeout=CALL_SECONDS),
+            lambda answer: self._check_bundle(answer.bundle, envelope_digest),
         )
-        bundle = found.bundle
+        self._check_bundle(found.bundle, envelope_digest)
+        return found.bundle
+
+    def _check_bundle(self, bundle: ledger_pb2.Bundle, envelope_digest: str) -> None:
         verify_bundle(bundle, self._uplink.identity.verifier_key)
         if digest(bundle.statement.envelope) != envelope_digest:
             raise _untrue(f"bundle of {envelope_digest}", "that envelope", "another one")
-        return bundle
+
+    def _check(self, number: int, shown: Shown) -> None:
+        """Before it is kept: the number asked for, and what was signed."""
+        if shown.id != number:
+            raise _untrue(f"number {number}", "that one", str(shown.id))
+        self._verify(shown.origin, shown.statement)  # 1, 2
 
     @property
     def _stub(self) -> registry_pb2_grpc.RegistryStub:
@@ -161,12 +172,18 @@ class Registry:
     def _peer(self) -> str:
         return f"coordinator {self._uplink.identity.address}"
 
-    def _kept(self, name: str, kind: type[M], fetch: Callable[[], M]) -> M:
-        """What never changes: from the journal if it is there."""
+    def _kept(
+        self, name: str, kind: type[M], fetch: Callable[[], M], check: Callable[[M], None]
+    ) -> M:
+        """What never changes: from the journal if it is there; kept once it was checked."""
         known = self._journal.blob(name)
         if known is not None:
             return kind.FromString(known)
-        return self._fetched(name, fetch)
+        with refusals(self._peer):
+            fresh = fetch()
+        check(fresh)
+        self._journal.set_blob(name, fresh.SerializeToString())
+        return fresh
 
     def _newest(self, name: str, kind: type[M], fetch: Callable[[], M]) -> M:
         """What may change: from the coordinator, or as last heard when it is away."""
@@ -191,11 +208,28 @@ class Registry:
     def _verify(self, origin: registry_pb2.Origin, shown: Message) -> None:
         bundle = self.bundle(origin.envelope_digest)  # 1
         verified = verify_bundle(bundle, self._uplink.identity.verifier_key)
+        require_same_person(self._journal, verified)
         if verified.signer != origin.owner:
             raise _untrue(origin.envelope_digest, f"owner {verified.signer}", origin.owner)
         if verified.statement.predicate != shown:  # 2
             kind = verified.statement.kind
             raise _untrue(origin.envelope_digest, f"the signed {kind}", "other content")
+
+
+def require_same_person(journal: Journal, verified: Verified) -> None:
+    """The first enrolment of a name that this site saw is trusted; another one only once a person
+    here said so: a coordinator could have made it up."""
+    trusted = journal.trusted(verified.signer)
+    if not trusted:
+        journal.trust(verified.signer, verified.enrolment_digest)
+    elif verified.enrolment_digest not in trusted:
+        raise Refusal(
+            Kind.NOT_ALLOWED,
+            "SIGNER_CHANGED",
+            f"{verified.signer}: expected the enrolment seen before, got "
+            f"{verified.enrolment_digest}; ask them, by another way, whether they enrolled anew, "
+            f"and then `housecall-agent trust {verified.signer} {verified.enrolment_digest}`",
+        )
 
 
 def _check_digest(shown: registry_pb2.Container, pinned: str) -> None:

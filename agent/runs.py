@@ -81,6 +81,8 @@ class Runs:
         """Run what was ordered and consented to; shares a run of the same content."""
         self._let_stop(_job_key(recipe.key, False))
         with self._lock:
+            if self._journal.execution(local_id).state in ENDED:
+                return  # cancelled while it was considered
             found = self.cached(recipe, partial=False)
             if found is not None and found.id != local_id:
                 changes = {"result": found.result, "source_id": found.source_id}

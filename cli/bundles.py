@@ -47,6 +47,8 @@ def read(path: Path) -> ledger_pb2.Bundle:
 
 def verify(bundle: ledger_pb2.Bundle, key: str) -> Verified:
     """All five steps, and that it is a result. Raises Refusal."""
+    from housecall.identity import split_id
+    from housecall.v1 import statements_pb2 as pb
     from housecall.verify import verify_bundle
 
     verified = verify_bundle(bundle, key)
@@ -55,6 +57,16 @@ def verify(bundle: ledger_pb2.Bundle, key: str) -> Verified:
             Kind.INVALID,
             "NOT_A_RESULT",
             f"expected a ResultSubmitted, got a {verified.statement.kind} (it does hold)",
+        )
+    said = verified.statement.predicate
+    assert isinstance(said, pb.ResultSubmitted)
+    _, kind, name = split_id(verified.signer)
+    if kind != "site" or name != said.dataset_id.partition("/")[0]:
+        raise Refusal(
+            Kind.INVALID,
+            "SIGNER_NOT_ENTITLED",
+            f"a result of dataset {said.dataset_id}: expected its site's signature, got that of "
+            f"{verified.signer}",
         )
     return verified
 

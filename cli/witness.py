@@ -21,7 +21,7 @@ from housecall.note import Checkpoint
 from housecall.v1 import ledger_pb2, site_pb2
 from housecall.v1.ledger_pb2_grpc import LedgerStub
 from housecall.v1.site_pb2_grpc import SiteApiStub
-from housecall.verify import check_checkpoint, check_consistency, check_receipt, verify_bundle
+from housecall.verify import check_checkpoint, check_consistency, verify_bundle
 
 PAGE = 200
 
@@ -124,19 +124,9 @@ def check_newest(end: End, key: str, checked: Checkpoint, count: int) -> int:
 
 
 def check_bundle(bundle: ledger_pb2.Bundle, key: str) -> Checked:
-    """All proofs of an entry. The coordinator's own entries have no enrolment: their place in
-    the signed tree is what holds them."""
-    if bundle.HasField("enrolment"):
-        verified = verify_bundle(bundle, key)
-        return Checked(verified.statement, verified.signer, verified.checkpoint.size)
-    item = bundle.statement
-    receipt = ledger_pb2.Receipt(
-        ledger_index=item.ledger_index,
-        inclusion_proof=item.inclusion_proof,
-        checkpoint=bundle.checkpoint,
-    )
-    size = check_receipt(item.envelope, receipt, key).size
-    return Checked(statement.unverified(item.envelope), "coordinator", size)
+    """All proofs of an entry; the coordinator's own key is introduced by entry 0."""
+    verified = verify_bundle(bundle, key)
+    return Checked(verified.statement, verified.signer, verified.checkpoint.size)
 
 
 def _entries(end: End, size: int) -> Iterator[ledger_pb2.ListEntriesResponse.Entry]:

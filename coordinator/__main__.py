@@ -105,13 +105,18 @@ def operator_token_command(
 @_STATE
 def check(config: Path | None, state_dir: Path | None) -> None:
     """Rebuild the tables from the ledger in memory and compare; exit 5 where they differ."""
+    from sqlalchemy.exc import SQLAlchemyError
+
     from coordinator.rebuild import differences, rebuild
     from coordinator.store import Store
 
     store = Store(_settings(config, state_dir=state_dir).store_url)
     rebuilt = Store("sqlite://")
-    count = rebuild(store, rebuilt)
-    found = differences(store, rebuilt)
+    try:
+        count = rebuild(store, rebuilt)
+        found = differences(store, rebuilt)
+    except (Refusal, SQLAlchemyError) as error:
+        count, found = 0, [f"the ledger cannot be replayed: {str(error).splitlines()[0]}"]
     if found:
         raise Refusal(
             Kind.CONFLICT,

@@ -7,12 +7,16 @@ from other threads. Nothing here is durable or needs to be: a reconnecting site 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import TypeAlias
 
 from housecall.v1 import fleet_pb2
 from housecall.v1 import statements_pb2 as pb
+
+MOST_MAIL = 10_000
+Mail: TypeAlias = fleet_pb2.CoordinatorMessage | int
 
 
 @dataclass
@@ -40,17 +44,26 @@ class Doing:
 
 @dataclass
 class Session:
-    """One stream. `outgoing` is emptied by its one writer; None ends it."""
+    """One stream. `outgoing` is emptied by its one writer: messages, numbers of orders, which are
+    made when they are sent, and None, which ends it."""
 
     site: str
-    outgoing: asyncio.Queue[fleet_pb2.CoordinatorMessage | None] = field(
-        default_factory=asyncio.Queue
-    )
+    cancel: Callable[[], object] = lambda: None
+    outgoing: asyncio.Queue[Mail | None] = field(default_factory=asyncio.Queue)
 
     def send(self, **message: object) -> None:
-        self.outgoing.put_nowait(fleet_pb2.CoordinatorMessage(**message))  # type: ignore[arg-type]
+        self.post(fleet_pb2.CoordinatorMessage(**message))  # type: ignore[arg-type]
+
+    def post(self, mail: Mail) -> None:
+        """A site that does not read what it is sent loses its stream, and nothing else: it is told
+        again after its next Hello."""
+        if self.outgoing.qsize() >= MOST_MAIL:
+            self.cancel()
+            return
+        self.outgoing.put_nowait(mail)
 
     def end(self) -> None:
+        """Ends it after what is on its way."""
         self.outgoing.put_nowait(None)
 
 

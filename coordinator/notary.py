@@ -10,6 +10,7 @@ Then one commit makes the whole batch durable, and only then everyone is answere
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import queue
 import threading
@@ -112,6 +113,16 @@ class Notary:
         while jobs := self._next_jobs():
             writer = self._settle(writer, jobs)
         writer.close()
+        self._turn_away()
+
+    def _turn_away(self) -> None:
+        """Who came after the end: they send it again to whoever serves next."""
+        with contextlib.suppress(queue.Empty):
+            while True:
+                if job := self._jobs.get_nowait():
+                    job.future.set_exception(
+                        Refusal(Kind.UNAVAILABLE, "STOPPING", "the coordinator stops: try again")
+                    )
 
     def _next_jobs(self) -> list[_Job]:
         """Wait for one job, then take what else is there. Empty = stop."""
@@ -159,7 +170,10 @@ class Notary:
                 return _Outcome(job, opened.kind, *known, None)
             fact = Fact(opened, job.caller, batch.size, self._now())
             effect = RULES[opened.kind](writer, opened.predicate, fact)  # 3
-        except Refusal as refusal:
+        except exc.SQLAlchemyError:
+            raise  # the transaction is spoilt: `_settle` begins again, one by one
+        except Exception as error:
+            refusal = refusal_of(error)
             log.info("refused caller=%s code=%s", job.caller.name, refusal.code)
             job.future.set_exception(refusal)
             return None

@@ -6,13 +6,15 @@ An async context manager that releases what it took: leaving it drains calls, th
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import logging
 import resource
 import threading
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from typing import Any
+from pathlib import Path
+from typing import IO, Any
 
 import grpc
 from cryptography import x509
@@ -98,10 +100,12 @@ def _credentials(house: House) -> grpc.ServerCredentials:
 @contextlib.asynccontextmanager
 async def serving(settings: Settings, house: House) -> AsyncIterator[int]:
     """Serve until left; gives the port."""
+    lock = _lock(settings.state_dir)
     store = Store(settings.store_url)
     pool = ThreadPoolExecutor(settings.threads, thread_name_prefix="unary")
     fleet = Fleet()
     with contextlib.ExitStack() as stack:
+        stack.callback(lock.close)
         stack.callback(store.close)
         stack.callback(pool.shutdown)
         notary = stack.enter_context(Notary(store, house.ledger))
@@ -121,6 +125,21 @@ async def serving(settings: Settings, house: House) -> AsyncIterator[int]:
             await healthy.enter_graceful_shutdown()
             fleet.end_all()
             await server.stop(settings.drain_seconds)
+
+
+def _lock(folder: Path) -> IO[bytes]:
+    """One coordinator a state folder, until the file is closed or the process is gone."""
+    file = (folder / "serving.lock").open("ab")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        raise Refusal(
+            Kind.CONFLICT,
+            "COORDINATOR_RUNNING",
+            f"another housecall-coordinator serves {folder} already: stop that one first",
+        ) from None
+    return file
 
 
 async def _add_servicers(

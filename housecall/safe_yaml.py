@@ -21,6 +21,9 @@ def load_yaml(text: str, what: str, *, max_bytes: int = MAX_YAML_BYTES) -> objec
     if len(text.encode("utf-8", "replace")) > max_bytes:
         raise Refusal(Kind.INVALID, "YAML_TOO_LARGE", f"{what}: expected at most {max_bytes} bytes")
     try:
+        for count, _ in enumerate(yaml.parse(text, Loader=yaml.SafeLoader)):  # before any is kept
+            if count > 3 * MAX_YAML_NODES:
+                _invalid_yaml(what, f"more than {MAX_YAML_NODES} values")
         loader = yaml.SafeLoader(text)
         node = loader.get_single_node()
         if node is None:

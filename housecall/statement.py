@@ -106,27 +106,62 @@ def sign(payload: bytes, key: Ed25519PrivateKey) -> bytes:
     """The DSSE envelope of a payload, as JSON bytes."""
     signature = key.sign(_pae(payload))
     public = key.public_key().public_bytes_raw()
+    return _envelope(payload, key_id(public), signature)
+
+
+def _envelope(payload: bytes, signer: str, signature: bytes) -> bytes:
+    """The one spelling of an envelope: another one would be another leaf for the same statement."""
     return json.dumps(
         {
             "payloadType": PAYLOAD_TYPE,
             "payload": base64.b64encode(payload).decode(),
-            "signatures": [{"keyid": key_id(public), "sig": base64.b64encode(signature).decode()}],
+            "signatures": [{"keyid": signer, "sig": base64.b64encode(signature).decode()}],
         }
     ).encode()
+
+
+def _loads(text: bytes) -> Any:
+    """JSON without repeated keys, NaN and infinity."""
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len(dict(pairs)) != len(pairs):
+            raise ValueError("a key is repeated")
+        return dict(pairs)
+
+    def never(name: str) -> Any:
+        raise ValueError(f"{name} is no JSON")
+
+    return json.loads(text, object_pairs_hook=once, parse_constant=never)
+
+
+def _check_spelling(body: Any, descriptor: Any) -> None:
+    """Every field by its JSON name: proto3 JSON reads a second spelling, readers of JSON do not."""
+    if not isinstance(body, dict) or descriptor.full_name.startswith("google.protobuf."):
+        return
+    fields = {field.json_name: field for field in descriptor.fields}
+    for name, value in body.items():
+        if name not in fields:
+            raise ValueError(f"expected the JSON name of a field, got {name}")
+        if fields[name].message_type:
+            for item in value if isinstance(value, list) else [value]:
+                _check_spelling(item, fields[name].message_type)
 
 
 def open_payload(payload: bytes) -> tuple[str, Message, dict[str, str]]:
     """(kind, predicate, subjects) of a payload; refuses what is not a known statement."""
     try:
-        body = json.loads(payload)
+        body = _loads(payload)
+        if body.keys() != {"_type", "subject", "predicateType", "predicate"}:
+            raise ValueError("expected a statement's four keys and no others")
         kind = body["predicateType"].removeprefix(TYPE_PREFIX)
         subjects = {s["name"]: "sha256:" + s["digest"]["sha256"] for s in body["subject"]}
         if body["_type"] != STATEMENT_TYPE or body["predicateType"] != TYPE_PREFIX + kind:
             raise ValueError(f"expected {STATEMENT_TYPE} with a {TYPE_PREFIX} predicate")
         predicate = json_format.ParseDict(body["predicate"], KINDS[kind]())
+        _check_spelling(body["predicate"], predicate.DESCRIPTOR)
     except KeyError as error:
         raise _malformed(f"unknown or missing {error}") from error
-    except (ValueError, TypeError, AttributeError, json_format.ParseError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError, json_format.ParseError) as error:
         raise _malformed(str(error)) from error
     return kind, predicate, subjects
 
@@ -162,7 +197,7 @@ def _open(envelope: bytes) -> tuple[Statement, bytes]:
     if len(envelope) > MAX_ENVELOPE_BYTES:
         raise _malformed(f"expected at most {MAX_ENVELOPE_BYTES} bytes, got {len(envelope)}")
     try:
-        body = json.loads(envelope)
+        body = _loads(envelope)
         if body["payloadType"] != PAYLOAD_TYPE:
             raise ValueError(f"expected payloadType {PAYLOAD_TYPE}, got {body['payloadType']}")
         (signature,) = body["signatures"]
@@ -171,8 +206,10 @@ def _open(envelope: bytes) -> tuple[Statement, bytes]:
         signer = str(signature["keyid"])
     except KeyError as error:
         raise _malformed(f"missing {error}") from error
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise _malformed(str(error)) from error
+    if envelope != _envelope(payload, signer, raw):
+        raise _malformed("the envelope is not in its one canonical form")
     kind, predicate, subjects = open_payload(payload)
     return Statement(kind, predicate, subjects, payload, signer, digest(envelope)), raw
 

@@ -27,6 +27,7 @@ class Verified:
     signer: str
     ledger_index: int
     checkpoint: Checkpoint
+    enrolment_digest: str
 
 
 def check_checkpoint(text: str, verifier_key: str) -> Checkpoint:
@@ -81,9 +82,17 @@ def verify_bundle(bundle: ledger_pb2.Bundle, verifier_key: str) -> Verified:
             "BUNDLE_INVALID",
             f"expected a ParticipantEnrolled as enrolment, got {introduced.DESCRIPTOR.name}",
         )
+    if checkpoint.origin != verifier_key.partition("+")[0]:
+        raise Refusal(Kind.INVALID, "BUNDLE_INVALID", f"a ledger called {checkpoint.origin}")
     statement.verify(enrolment.envelope, introduced.signing_key)  # 4
     opened = statement.verify(entry.envelope, introduced.signing_key)  # 5
-    return Verified(opened, introduced.name, entry.ledger_index, checkpoint)
+    return Verified(
+        opened,
+        introduced.name,
+        entry.ledger_index,
+        checkpoint,
+        statement.digest(enrolment.envelope),
+    )
 
 
 def _check_inclusion(

@@ -20,12 +20,14 @@ import shutil
 import socket
 import struct
 import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 
 from housecall.errors import Kind, Refusal
 
 MAX_SOCKET_PATH = 100
+MOST_CALLERS = 128
 _PEER = re.compile(r"^unix:.*/peer-([0-9]+)-[0-9]+$")
 _CREDENTIALS = struct.Struct("3i")
 
@@ -48,6 +50,8 @@ class Relay:
     def __init__(self, public: Path, inside: Path, group: str = "") -> None:
         self._public, self._inside, self._group = public, inside, group
         self._numbers = itertools.count(1)
+        self._closing = False
+        self._room = threading.Semaphore(MOST_CALLERS)
         self._listener = socket.socket(socket.AF_UNIX)
         shutil.rmtree(inside, ignore_errors=True)
         inside.mkdir(mode=0o700, parents=True)
@@ -77,6 +81,7 @@ class Relay:
         threading.Thread(target=self._accept, name="relay", daemon=True).start()
 
     def close(self) -> None:
+        self._closing = True
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
@@ -108,10 +113,17 @@ class Relay:
             try:
                 caller, _ = self._listener.accept()
             except OSError:
-                return
+                if self._listener.fileno() == -1 or self._closing:
+                    return
+                time.sleep(0.1)  # out of descriptors: those who have one must end first
+                continue
+            if not self._room.acquire(blocking=False):
+                caller.close()
+                continue
             try:
                 self._pass_on(caller)
-            except OSError:
+            except (OSError, RuntimeError):
+                self._room.release()
                 caller.close()
 
     def _pass_on(self, caller: socket.socket) -> None:
@@ -127,7 +139,14 @@ class Relay:
             raise
         finally:
             name.unlink(missing_ok=True)
-        threading.Thread(target=_join, args=(caller, server), daemon=True).start()  # 3
+
+        def serve() -> None:  # 3
+            try:
+                _join(caller, server)
+            finally:
+                self._room.release()
+
+        threading.Thread(target=serve, daemon=True).start()
 
 
 def _join(caller: socket.socket, server: socket.socket) -> None:

@@ -13,6 +13,7 @@ from coordinator.rules.fact import (
     Fact,
     conflict,
     invalid,
+    limit_text,
     not_entitled,
     require_role,
     require_text,
@@ -22,10 +23,13 @@ from coordinator.store import Writer
 from housecall.identity import split_id
 from housecall.v1 import statements_pb2 as pb
 
+MOST_SCHEMA = 32 * 1024
+
 
 def registered(writer: Writer, said: pb.BenchmarkRegistered, fact: Fact) -> Effect:
     require_role(fact, CallerRole.PERSON, CallerRole.OPERATOR)
     require_text(said, ["name"])
+    limit_text(said, ["description"])
     if existing := writer.benchmark_named(said.name):
         raise conflict("BENCHMARK_EXISTS", f"benchmark {existing.id} is called {said.name} already")
     _check_containers(writer, said)
@@ -58,9 +62,21 @@ def policy_changed(writer: Writer, said: pb.BenchmarkPolicyChanged, fact: Fact) 
     if fact.caller.name not in writer.committee(benchmark.id):
         raise not_entitled(fact, f"expected a committee member of benchmark {benchmark.id}")
     _check_policy(writer, said.policy)
+    if benchmark.votes_needed > 1 and _approves_more(said.policy):
+        raise not_entitled(
+            fact,
+            f"benchmark {benchmark.id} needs {benchmark.votes_needed} votes: one member cannot let "
+            "a policy approve in their place",
+        )
     benchmark.policy = said.policy.SerializeToString()
     writer.add(benchmark)
     return Effect(str(benchmark.id), benchmark_id=benchmark.id)
+
+
+def _approves_more(policy: pb.BenchmarkPolicy) -> bool:
+    """Whether anything would be approved without a vote."""
+    never = pb.APPROVAL_MODE_NEVER
+    return (policy.datasets.mode, policy.models.mode) != (never, never)
 
 
 def _check_containers(writer: Writer, said: pb.BenchmarkRegistered) -> None:
@@ -82,9 +98,11 @@ def _check_containers(writer: Writer, said: pb.BenchmarkRegistered) -> None:
 def _check_schema(field: str, text: str) -> None:
     if not text:
         return
+    if len(text) > MOST_SCHEMA:
+        raise invalid("SCHEMA_INVALID", f"{field}: expected at most {MOST_SCHEMA} characters")
     try:
         Draft202012Validator.check_schema(json.loads(text))
-    except (ValueError, SchemaError) as error:
+    except (ValueError, SchemaError, RecursionError) as error:
         raise invalid(
             "SCHEMA_INVALID",
             f"{field}: expected a JSON Schema 2020-12, got one with a mistake: "

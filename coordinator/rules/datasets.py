@@ -11,6 +11,7 @@ from coordinator.rules.fact import (
     Fact,
     conflict,
     invalid,
+    limit_text,
     not_entitled,
     require_digest,
     require_role,
@@ -26,10 +27,15 @@ from housecall.v1 import statements_pb2 as pb
 def registered(writer: Writer, said: pb.DatasetRegistered, fact: Fact) -> Effect:
     require_role(fact, CallerRole.SITE)
     require_text(said, ["name"])
+    limit_text(said, ["description", "location"])
     require_digest(said, "raw_fingerprint")
     require_releaser(said)
     site, _, number = said.dataset_id.partition("/")
-    if site != short_name(fact.caller.name) or not number.isdecimal() or number.startswith("0"):
+    if (
+        site != short_name(fact.caller.name)
+        or not (number.isascii() and number.isdecimal())
+        or number.startswith("0")
+    ):
         raise invalid(
             "DATASET_ID_INVALID",
             f"dataset id {said.dataset_id!r}: expected {short_name(fact.caller.name)}/<number>",

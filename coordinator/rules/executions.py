@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from coordinator.caller import CallerRole
 from coordinator.lifecycle import ENDED_EXECUTIONS, SITE_ENDINGS
 from coordinator.models import Benchmark, Execution
 from coordinator.rules.datasets import require_releaser
-from coordinator.rules.fact import Effect, Fact, conflict, invalid, not_entitled, not_ready
+from coordinator.rules.fact import (
+    Effect,
+    Fact,
+    conflict,
+    invalid,
+    limit_text,
+    not_entitled,
+    not_ready,
+)
 from coordinator.rules.models import check_pin
 from coordinator.store import Writer
 from housecall.v1 import statements_pb2 as pb
+
+MOST_LINES = 500
 
 
 def requested(writer: Writer, said: pb.ExecutionRequested, fact: Fact) -> Effect:
@@ -16,6 +27,8 @@ def requested(writer: Writer, said: pb.ExecutionRequested, fact: Fact) -> Effect
     benchmark = writer.benchmark(said.benchmark_id)
     if not said.executions:
         raise invalid("EXECUTIONS_MISSING", "expected at least one execution, got none")
+    if len(said.executions) > MOST_LINES:
+        raise invalid("EXECUTIONS_TOO_MANY", f"expected at most {MOST_LINES} lines a statement")
     check = _check_test_line if said.purpose == pb.PURPOSE_TEST else _check_line
     if said.purpose not in (pb.PURPOSE_TEST, pb.PURPOSE_BENCHMARK):
         raise invalid("PURPOSE_INVALID", "purpose: expected benchmark or test")
@@ -59,7 +72,7 @@ def _check_test_line(
     check_pin(line.model, model.id, model.digest, "model")
     if fact.caller.name not in {model.owner, *writer.committee(benchmark.id)}:
         raise not_entitled(fact, f"expected model {model.id}'s owner or a committee member")
-    writer.dataset(reference)
+    require_approved(writer, benchmark, dataset_id=reference)  # its site asked for it
 
 
 def require_approved(
@@ -76,7 +89,7 @@ def require_approved(
 
 
 def _record(writer: Writer, said: pb.ExecutionRequested, fact: Fact) -> Effect:
-    first = writer.next_id(Execution)
+    first = writer.next_id(Execution, len(said.executions))
     rows = [
         Execution(
             id=first + number,
@@ -103,16 +116,18 @@ def _record(writer: Writer, said: pb.ExecutionRequested, fact: Fact) -> Effect:
 
 
 def cancelled(writer: Writer, said: pb.ExecutionCancelled, fact: Fact) -> Effect:
-    """By who requested it or any member of the committee."""
+    """By who requested it, any member of the committee, or an operator."""
+    limit_text(said, ["reason"])
     rows = [writer.execution(number) for number in said.execution_ids]
     if not rows:
         raise invalid("EXECUTIONS_MISSING", "expected at least one execution, got none")
     for row in rows:
-        if fact.caller.name not in {row.requester, *writer.committee(row.benchmark_id)}:
+        may = {row.requester, *writer.committee(row.benchmark_id)}
+        if fact.caller.name not in may and fact.caller.role is not CallerRole.OPERATOR:
             raise not_entitled(fact, f"execution {row.id} was requested by {row.requester}")
         require_open(row)
     for row in rows:
-        end(writer, row, pb.EXECUTION_STATE_CANCELLED, "CANCELLED", fact)
+        end(writer, row, pb.EXECUTION_STATE_CANCELLED, said.reason or "CANCELLED", fact)
     return Effect(
         str(rows[0].id),
         frozenset(row.site for row in rows),

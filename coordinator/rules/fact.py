@@ -40,6 +40,8 @@ class Effect:
     benchmark_id: int = 0
 
 
+MOST_CHARACTERS = 200
+MOST_DESCRIPTION = 10_000
 Rule = Callable[[Writer, Any, Fact], Effect]
 
 
@@ -70,11 +72,28 @@ def not_ready(code: str, message: str) -> Refusal:
 
 
 def require_text(predicate: Any, fields: Iterable[str]) -> None:
-    """Named fields must not be blank."""
+    """Named fields must not be blank, nor so long that lists of them break."""
     for field in fields:
-        if not getattr(predicate, field).strip():
+        value = getattr(predicate, field)
+        where = f"{predicate.DESCRIPTOR.name}.{field}"
+        if not value.strip():
+            raise invalid("FIELD_MISSING", f"{where}: expected a text, got none")
+        if len(value) > MOST_CHARACTERS:
             raise invalid(
-                "FIELD_MISSING", f"{predicate.DESCRIPTOR.name}.{field}: expected a text, got none"
+                "FIELD_TOO_LONG",
+                f"{where}: expected at most {MOST_CHARACTERS} characters, got {len(value)}",
+            )
+
+
+def limit_text(predicate: Any, fields: Iterable[str]) -> None:
+    """Texts for people: some pages at most."""
+    for field in fields:
+        length = len(getattr(predicate, field))
+        if length > MOST_DESCRIPTION:
+            raise invalid(
+                "FIELD_TOO_LONG",
+                f"{predicate.DESCRIPTOR.name}.{field}: expected at most {MOST_DESCRIPTION} "
+                f"characters, got {length}",
             )
 
 

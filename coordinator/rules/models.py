@@ -9,6 +9,7 @@ from coordinator.rules.fact import (
     Fact,
     conflict,
     invalid,
+    limit_text,
     not_entitled,
     require_role,
     require_text,
@@ -21,6 +22,7 @@ def registered(writer: Writer, said: pb.ModelRegistered, fact: Fact) -> Effect:
     """A model container, offered once, by the one who registered it."""
     require_role(fact, CallerRole.PERSON, CallerRole.OPERATOR)
     require_text(said, ["name"])
+    limit_text(said, ["description"])
     container = writer.container(said.container.id)
     if container.role != pb.CONTAINER_ROLE_MODEL:
         raise invalid(

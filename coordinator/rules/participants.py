@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, timedelta
 
-from coordinator.caller import CallerRole
+from coordinator.caller import ROLES, CallerRole
 from coordinator.models import JoinToken, Participant
 from coordinator.rules.fact import Effect, Fact, conflict, invalid, not_entitled, require_role
 from coordinator.store import Writer
@@ -19,6 +19,8 @@ ED25519_KEY_BYTES = 32
 def token_issued(writer: Writer, said: pb.JoinTokenIssued, fact: Fact) -> Effect:
     """Operators issue tokens for names that nobody holds."""
     require_role(fact, CallerRole.OPERATOR)
+    if said.role not in ROLES:
+        raise invalid("TOKEN_ROLE", "role: expected site, person or operator")
     _check_name(said.name, said.role, fact.caller.name)
     expires_at = said.expires_at.ToDatetime(UTC)
     if not fact.at < expires_at <= fact.at + LONGEST_TOKEN:

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 import grpc
 
 from coordinator.caller import Caller, current_caller
-from coordinator.fleet import Fleet, Session
+from coordinator.fleet import Fleet, Mail, Session
 from coordinator.ledger import Ledger
 from coordinator.models import Execution
 from coordinator.notary import Accepted, Notary
@@ -32,6 +32,8 @@ from housecall.verify import check_checkpoint
 log = logging.getLogger(__name__)
 
 MOST_IN_FLIGHT = 256
+MOST_WELCOME_BYTES = 2 * 2**20  # one more order fits in a message: an envelope has at most 1 MiB
+HELLO_SECONDS = 10.0
 
 
 class FleetServicer(fleet_pb2_grpc.FleetServicer):
@@ -49,17 +51,28 @@ class FleetServicer(fleet_pb2_grpc.FleetServicer):
         context: grpc.aio.ServicerContext[pb.AgentMessage, pb.CoordinatorMessage],
     ) -> AsyncIterator[pb.CoordinatorMessage]:
         caller = current_caller()
-        hello = await self._hello(request_iterator)
+        try:
+            hello = await asyncio.wait_for(self._hello(request_iterator), HELLO_SECONDS)
+        except TimeoutError:
+            raise Refusal(Kind.INVALID, "HELLO_MISSING", "expected a Hello at once") from None
+        own = await asyncio.to_thread(self._own, hello, caller.name)
         now = datetime.now(UTC)
         skew = (hello.local_time.ToDatetime(UTC) - now).total_seconds()
-        session = self._fleet.attach(caller.name, hello, now, skew)
+        session = self._fleet.attach(caller.name, own, now, skew)
+        if task := asyncio.current_task():
+            session.cancel = task.cancel
         log.info("connected site=%s agent=%s", caller.name, hello.agent_version)
         reader = asyncio.create_task(self._read(request_iterator, session, caller))
         try:
-            yield await asyncio.to_thread(self._welcome, caller.name, hello)
+            welcome, later = await asyncio.to_thread(self._welcome, caller.name, hello)
+            yield welcome
+            for number in later:
+                yield await asyncio.to_thread(self._order_message, number)
             for item in await asyncio.to_thread(self._news, caller.name, hello.cursor):
                 yield item
             while (message := await session.outgoing.get()) is not None:
+                if isinstance(message, int):  # an order, made when it is sent
+                    message = await asyncio.to_thread(self._order_message, message)
                 yield message
         finally:
             reader.cancel()
@@ -131,9 +144,11 @@ class FleetServicer(fleet_pb2_grpc.FleetServicer):
 
         self._notary.submit(envelope, caller).add_done_callback(answer)
 
-    def _welcome(self, site: str, hello: pb.Hello) -> pb.CoordinatorMessage:
+    def _welcome(self, site: str, hello: pb.Hello) -> tuple[pb.CoordinatorMessage, list[int]]:
         """What the site should be doing, and proof that the ledger continues what it saw."""
         with self._store.read() as reader:
+            if reader.participant(site).revoked_index is not None:  # since the stream was opened
+                raise Refusal(Kind.UNAUTHENTICATED, "REVOKED", f"{site} is revoked")
             size = reader.tree_size()
             seen = 0
             if hello.checkpoint:
@@ -145,14 +160,24 @@ class FleetServicer(fleet_pb2_grpc.FleetServicer):
                 coordinator_time=stamp(datetime.now(UTC)),
                 checkpoint=self._ledger.checkpoint(size, reader.node),
                 consistency_proof=proof,
-                orders=[self._order(reader, row, size) for row in rows],
                 cancelled_execution_ids=[
                     doing.execution_id
                     for doing in hello.doing
                     if doing.execution_id not in open_ids
                 ],
             )
-        return pb.CoordinatorMessage(welcome=welcome)
+            later = []
+            for row in rows:
+                if welcome.ByteSize() < MOST_WELCOME_BYTES:
+                    welcome.orders.append(self._order(reader, row, size))
+                else:
+                    later.append(row.id)
+        return pb.CoordinatorMessage(welcome=welcome), later
+
+    def _order_message(self, number: int) -> pb.CoordinatorMessage:
+        with self._store.read() as reader:
+            order = self._order(reader, reader.execution(number), reader.tree_size())
+        return pb.CoordinatorMessage(order=order)
 
     def _order(self, reader: Reader, row: Execution, size: int) -> pb.Order:
         bundle = self._ledger.bundle(reader, reader.entry(row.ledger_index), size)
@@ -167,6 +192,14 @@ class FleetServicer(fleet_pb2_grpc.FleetServicer):
                 for entry in reader.news(site, cursor)
             ]
 
+    def _own(self, hello: pb.Hello, site: str) -> pb.Hello:
+        """The same without the progress of others' executions."""
+        own = pb.Hello()
+        own.CopyFrom(hello)
+        del own.doing[:]
+        own.doing.extend(each for each in hello.doing if self._is_own(each, site))
+        return own
+
     def _is_own(self, progress: pb.Progress, site: str) -> bool:
         with self._store.read() as reader:
             row = reader.find(Execution, progress.execution_id)
@@ -175,7 +208,7 @@ class FleetServicer(fleet_pb2_grpc.FleetServicer):
     # from the notary's thread: what was accepted concerns whom?
 
     def _accepted(self, batch: list[Accepted]) -> None:
-        messages: list[tuple[str, pb.CoordinatorMessage]] = []
+        messages: list[tuple[str, Mail]] = []
         revoked = [a.effect.revoked for a in batch if a.effect and a.effect.revoked]
         with self._store.read() as reader:
             for accepted in batch:
@@ -184,32 +217,25 @@ class FleetServicer(fleet_pb2_grpc.FleetServicer):
         if any(a.effect for a in batch):
             self._loop.call_soon_threadsafe(self._spread, messages, revoked)
 
-    def _messages(
-        self, reader: Reader, accepted: Accepted
-    ) -> list[tuple[str, pb.CoordinatorMessage]]:
+    def _messages(self, reader: Reader, accepted: Accepted) -> list[tuple[str, Mail]]:
         effect = accepted.effect
         assert effect is not None
-        found: list[tuple[str, pb.CoordinatorMessage]] = []
+        found: list[tuple[str, Mail]] = []
         for site in effect.concerns:
             if self._fleet.session_of(site) is not None:
                 news = pb.News(ledger_index=accepted.index, envelope=accepted.envelope)
                 found.append((site, pb.CoordinatorMessage(news=news)))
-        size = reader.tree_size() if effect.ordered else 0
         for number in effect.ordered:
-            row = reader.execution(number)
-            order = self._order(reader, row, size)
-            found.append((row.site, pb.CoordinatorMessage(order=order)))
+            found.append((reader.execution(number).site, number))
         for number in effect.cancelled:
             cancel = pb.Cancel(execution_id=number)
             found.append((reader.execution(number).site, pb.CoordinatorMessage(cancel=cancel)))
         return found
 
-    def _spread(
-        self, messages: list[tuple[str, pb.CoordinatorMessage]], revoked: list[str]
-    ) -> None:
+    def _spread(self, messages: list[tuple[str, Mail]], revoked: list[str]) -> None:
         for site, message in messages:
             if session := self._fleet.session_of(site):
-                session.outgoing.put_nowait(message)
+                session.post(message)
         for name in revoked:
             self._fleet.end(name)
         self._fleet.touch()

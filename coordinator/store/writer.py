@@ -40,12 +40,12 @@ class Writer(Reader):
             self._pending = False
         return self.session
 
-    def next_id(self, table: type[Any]) -> int:
-        """One more than the largest; counted on within a batch."""
+    def next_id(self, table: type[Any], count: int = 1) -> int:
+        """The first of `count` new ids: one more than the largest; counted on within a batch."""
         if table not in self._next_ids:
             self._next_ids[table] = self.ask.exec(select(func.max(table.id))).one() or 0
-        self._next_ids[table] += 1
-        return self._next_ids[table]
+        self._next_ids[table] += count
+        return self._next_ids[table] - count + 1
 
     def add(self, *rows: SQLModel) -> None:
         """New or changed rows, written with the batch or before the next question needs them."""

@@ -56,12 +56,16 @@ def test_init_serve_notify_stop(tmp_path: Path) -> None:
     with notices, subprocess.Popen(serve, env=environment, stderr=subprocess.PIPE) as process:
         assert notices.recv(100) == b"READY=1"
         second = run(*serve[1:])
-        assert second.returncode == 8
-        assert "CANNOT_LISTEN" in second.stderr
+        init(tmp_path / "other", port)
+        third = run(*serve[1:3], str(tmp_path / "other"), *serve[4:])
         process.send_signal(signal.SIGTERM)
         assert notices.recv(100) == b"STOPPING=1"
         process.communicate(timeout=30)
         assert process.returncode == 0
+    assert second.returncode == 5
+    assert "COORDINATOR_RUNNING" in second.stderr
+    assert third.returncode == 8
+    assert "CANNOT_LISTEN" in third.stderr
 
 
 def test_what_init_and_serve_refuse(tmp_path: Path) -> None:

@@ -74,7 +74,10 @@ def change(envelope: bytes, **fields: object) -> bytes:
         (lambda e: change(e, payloadType="text/plain"), "STATEMENT_MALFORMED"),
         (lambda e: change(e, payload="%%%"), "STATEMENT_MALFORMED"),
         (lambda e: change(e, signatures=[]), "STATEMENT_MALFORMED"),
-        (lambda e: change(e, signatures=[{"sig": "AA==", "keyid": "00"}]), "SIGNER_UNEXPECTED"),
+        (lambda e: e + b" ", "STATEMENT_MALFORMED"),
+        (lambda e: change(e, extra=1), "STATEMENT_MALFORMED"),
+        (lambda e: b"[" * 200_000, "STATEMENT_MALFORMED"),
+        (lambda e: change(e, signatures=[{"keyid": "00", "sig": "AA=="}]), "SIGNER_UNEXPECTED"),
         (
             lambda e: change(e, payload=base64.b64encode(other_payload()).decode()),
             "SIGNATURE_INVALID",
@@ -102,6 +105,10 @@ def other_payload() -> bytes:
         b'"urn:housecall:v1:Nonsense", "predicate": {}}',
         b'{"_type": "https://in-toto.io/Statement/v1", "subject": [], "predicateType": '
         b'"urn:housecall:v1:ModelRegistered", "predicate": {"colour": "blue"}}',
+        b'{"_type": "https://in-toto.io/Statement/v1", "subject": [], "predicateType": '
+        b'"urn:housecall:v1:ModelRegistered", "predicate": {"name": "a", "name": "b"}}',
+        b'{"_type": "https://in-toto.io/Statement/v1", "subject": [], "predicateType": '
+        b'"urn:housecall:v1:ExecutionEnded", "predicate": {"execution_id": 3}}',
         b'{"_type": "other", "subject": [], "predicateType": '
         b'"urn:housecall:v1:ModelRegistered", "predicate": {}}',
     ],
