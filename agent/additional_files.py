@@ -91,6 +91,7 @@ def _fetch(
     location: str, target: Path, expected: str, bounds: Bounds, stopped: Callable[[], bool]
 ) -> None:
     hasher, size = hashlib.sha256(), 0
+    host = urllib.parse.urlsplit(location).hostname or "a local path"
     try:
         with (
             urllib.request.urlopen(location, timeout=READ_TIMEOUT_S) as answer,  # noqa: S310
@@ -98,8 +99,15 @@ def _fetch(
         ):
             until = time.monotonic() + FETCH_S
             while chunk := answer.read1(CHUNK):
-                if time.monotonic() > until or stopped():
-                    refuse(Kind.UNAVAILABLE, "UNAVAILABLE", f"an end within {FETCH_S} s", "none")
+                if stopped():
+                    raise Refusal(
+                        Kind.CONFLICT,
+                        "STEP_STOPPED",
+                        f"additional files from {host}: the fetch was stopped; start it again",
+                    )
+                if time.monotonic() > until:
+                    wanted = f"an end of the fetch from {host} within {FETCH_S} s"
+                    refuse(Kind.UNAVAILABLE, "UNAVAILABLE", wanted, "none")
                 size += len(chunk)
                 if size > bounds.archive_bytes:
                     refuse(Kind.INVALID, "UNSAFE", f"at most {bounds.archive_bytes} bytes", "more")
@@ -110,8 +118,9 @@ def _fetch(
             raise
         if isinstance(error, urllib.error.HTTPError):
             error.close()
-        reason = getattr(error, "code", None) or type(error).__name__
-        refuse(Kind.UNAVAILABLE, "UNAVAILABLE", "an archive from its source", f"{reason}")
+        reason = getattr(error, "code", None) or getattr(error, "reason", None)
+        why = f"{reason or type(error).__name__}"
+        refuse(Kind.UNAVAILABLE, "UNAVAILABLE", f"an archive from {host}", why)
     if hasher.hexdigest() != expected:
         got = f"sha256:{hasher.hexdigest()}"
         refuse(Kind.CONFLICT, "DIGEST_DIFFERS", f"sha256:{expected}", got)

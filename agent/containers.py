@@ -7,6 +7,7 @@ are verified at every use. How its tasks are run is left to `pipeline.py`.
 from __future__ import annotations
 
 import urllib.parse
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,8 +59,11 @@ class Containers:
         self._allow_local = allow_local
         additional_files.remove_partial(cache)
 
-    def ready(self, container: Container, role: Role) -> Ready:
-        """Fetches what is missing. Raises `Refusal` when it is not what was registered."""
+    def ready(
+        self, container: Container, role: Role, stopped: Callable[[], bool] = lambda: False
+    ) -> Ready:
+        """Fetches what is missing until `stopped`. Raises `Refusal` when it is not what was
+        registered."""
         stated = container.statement
         if ROLES.get(stated.role) is not role:
             raise Refusal(
@@ -76,7 +80,7 @@ class Containers:
             image_id=self._image(config, stated.image_digest),
             config=config,
             parameters=stated.parameters,
-            files=self._files(extra.uri, extra.digest) if extra.digest else None,
+            files=self._files(extra.uri, extra.digest, stopped) if extra.digest else None,
             parameters_digest=digest(stated.parameters.encode()) if stated.parameters else "",
             files_digest=extra.digest,
         )
@@ -104,7 +108,7 @@ class Containers:
             return self._engine.load_archive(path, image_digest)
         return self._local.find_image(config.image, image_digest)
 
-    def _files(self, uri: str, files_digest: str) -> Path:
+    def _files(self, uri: str, files_digest: str, stopped: Callable[[], bool]) -> Path:
         return additional_files.ensure(
-            uri, files_digest, self._cache, allow_local=self._allow_local
+            uri, files_digest, self._cache, allow_local=self._allow_local, stopped=stopped
         )

@@ -15,7 +15,7 @@ from agent.catalog import Catalog, Dataset
 from agent.events import Done, Feed
 from agent.fingerprints import Fingerprinter
 from agent.journal import Journal
-from agent.preparation import Preparation, require_not_operational
+from agent.preparation import Preparation, prepared_advice, require_not_operational
 from agent.readable import require_readable
 from agent.registry import Registry
 from agent.release import Item, Releases, local_user
@@ -203,11 +203,19 @@ class Datasets:
     def _verify(self, dataset: Dataset, feed: Feed, *, full: bool) -> None:
         raw = self._catalog.parts(dataset, prepared=False)
         expected = dataset.raw_fingerprint
-        self._fingerprints.require("raw data", raw, expected, feed, full=full)
+        self._fingerprints.require("raw data", raw, expected, feed, full=full, of=dataset.id)
         if dataset.prepared_fingerprint and not dataset.already_prepared:
             prepared = self._catalog.parts(dataset, prepared=True)
             expected = dataset.prepared_fingerprint
-            self._fingerprints.require("prepared data", prepared, expected, feed, full=full)
+            self._fingerprints.require(
+                "prepared data",
+                prepared,
+                expected,
+                feed,
+                full=full,
+                of=dataset.id,
+                advice=prepared_advice(dataset),
+            )
 
     def _draft(self, uid: int, items: list[Item], effect: dict[str, object], feed: Feed) -> None:
         feed.emit(self._releases.draft(uid, items, effect))

@@ -83,7 +83,7 @@ class Executor:
                 Kind.NOT_READY,
                 "DATASET_NOT_OPERATIONAL",
                 f"dataset {dataset.id}: expected it operational, got {dataset.state.lower()}; "
-                f"prepare it, then `housecall dataset set-operational {dataset.number}`",
+                + _to_operational(dataset),
             )
         benchmark = self._registry.benchmark(benchmark_id)
         expected = benchmark.statement.preparation.digest
@@ -115,11 +115,15 @@ class Executor:
         require_partial_allowed(recipe.benchmark, execution.ignore_errors)
         parts = self._catalog.parts(recipe.dataset, prepared=True)
         expected = recipe.dataset.prepared_fingerprint
-        self._fingerprints.require("prepared data", parts, expected, feed)
+        if recipe.dataset.already_prepared:
+            for what in ("data", "labels", "metadata"):
+                kept = getattr(recipe.dataset, f"{what}_path")
+                self._catalog.require_in_place(kept, f"{what} path")
+        self._fingerprints.require("prepared data", parts, expected, feed, of=recipe.dataset.id)
         result = pb.ResultSubmitted(prepared_fingerprint=expected)
         result.fingerprint_verified_at.GetCurrentTime()
-        model = self._containers.ready(recipe.model_container, Role.MODEL)
-        evaluator = self._containers.ready(recipe.evaluator, Role.EVALUATOR)
+        model = self._containers.ready(recipe.model_container, Role.MODEL, stop.asked)
+        evaluator = self._containers.ready(recipe.evaluator, Role.EVALUATOR, stop.asked)
         folder = private_folder(self.folder(execution.id))
         self._journal.forget_steps(f"execution:{execution.id}")
         result.partial = self._infer(execution, recipe, model, parts["data"], feed, stop)
@@ -220,6 +224,19 @@ class Executor:
         result.evaluator_additional_files_digest = evaluator.files_digest
         result.environment.CopyFrom(self._environment())
         result.agent_version = version("housecall")
+
+
+def _to_operational(dataset: Dataset) -> str:
+    """The next step from its state."""
+    number = dataset.number
+    if dataset.state == states.PREPARED:
+        return f"run `housecall dataset set-operational {number}`"
+    if dataset.state == states.PREPARING:
+        return f"wait for its preparation: `housecall dataset show {number}`"
+    first = f"`housecall dataset prepare {number}`"
+    if dataset.state in (states.BROKEN, states.OUTSTANDING):
+        first = f"`housecall dataset show {number}` says what to put right, then {first}"
+    return f"{first}, then `housecall dataset set-operational {number}`"
 
 
 def require_partial_allowed(benchmark: Benchmark, ignore_errors: bool) -> None:

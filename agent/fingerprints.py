@@ -9,6 +9,8 @@ from agent.events import Amount, Feed
 from housecall.errors import Kind, Refusal
 from housecall.fingerprint import DataError, FingerprintCache, Progress, fingerprint
 
+ANEW = "restore what was registered, or register the data as it is now as a new dataset"
+
 
 class Fingerprinter:
     """Takes fingerprints with one cache of unchanged files."""
@@ -36,13 +38,16 @@ class Fingerprinter:
         feed: Feed,
         *,
         full: bool = False,
+        of: str = "",
+        advice: str = ANEW,
     ) -> None:
-        """Refuses with DATASET_CHANGED unless the parts still have this fingerprint."""
+        """Refuses with DATASET_CHANGED unless the parts still have this fingerprint; `of` names
+        the dataset, `advice` is the next step."""
         got = self.take(label, parts, feed, full=full)
+        named = f"{label} of dataset {of}" if of else label
         if got != expected:
             raise Refusal(
                 Kind.CONFLICT,
                 "DATASET_CHANGED",
-                f"{label}: expected {expected}, got {got}; restore what was registered, "
-                "or register the data as it is now as a new dataset",
+                f"{named}: expected {expected}, got {got}; {advice}",
             )

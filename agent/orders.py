@@ -99,12 +99,13 @@ class Orders:
             return
         log.info("order cancelled", extra={"order": execution_id})
         if self._journal.execution(order.local_id).state not in ENDED:
-            self._runs.cancel(order.local_id)
+            self._runs.cancel(order.local_id, "cancelled by the committee")
 
     def cancel(self, local_id: int, releaser: pb.Releaser) -> None:
         """A person at the site cancels an execution, ordered or not."""
         self.outcomes.cancelled_by[local_id] = releaser
-        self._runs.cancel(local_id)
+        user = releaser.local_user.name or f"uid {releaser.local_user.uid}"
+        self._runs.cancel(local_id, f"cancelled at the site by {user}")
 
     def require_entitled(self, execution: Execution, recipe: Recipe) -> None:
         """3."""
@@ -148,6 +149,11 @@ class Orders:
                 if refusal.kind is not Kind.UNAVAILABLE:
                     self._fail(execution, refusal)
                     return
+            except Exception:
+                log.exception("order failed", extra={"order": execution_id})
+                text = f"order {execution_id}: internal error; see the agent's log"
+                self._fail(execution, Refusal(Kind.INTERNAL, "INTERNAL", text))
+                return
             job.stop.wait(RETRY_S)
 
     def _carry_out(self, execution: Execution, recipe: Recipe, decision: Decision) -> None:

@@ -4,6 +4,7 @@ by a person. Taking orders in is left to `orders.py`, asking people to `reviews.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
 
@@ -17,6 +18,7 @@ from agent.results import Results
 from housecall.errors import Refusal
 from housecall.v1 import statements_pb2 as pb
 
+log = logging.getLogger(__name__)
 ENDINGS = {
     State.FAILED: pb.EXECUTION_STATE_FAILED,
     State.REFUSED: pb.EXECUTION_STATE_REFUSED,
@@ -51,7 +53,11 @@ class Outcomes:
             releaser = self.cancelled_by.pop(execution.id, None) or self._by_rule("failures")
             self._end(execution, releaser)
             return
-        decision = self.decide(execution)
+        try:
+            decision = self.decide(execution)
+        except Exception:  # a result is never lost to the policy: a person decides
+            log.exception("policy failed", extra={"execution": execution.id})
+            decision = Decision("ask", "ask", "default", "")
         if decision.release != "allow":
             self._journal.add_review("RELEASE", execution.id)
             self.changed(execution)

@@ -117,18 +117,19 @@ class Participation:
 
 def require_approved(registry: Registry, benchmark_id: int, dataset_id: str) -> None:
     """A run before approval is refused; so is one after the approval was taken back."""
+    registry.benchmark(benchmark_id)  # BENCHMARK_NOT_FOUND before anything else
     found = registry.associations(benchmark_id, dataset_id)
     if not any(each.state == "APPROVED" for each in found):
         got = found[-1].state.lower() if found else "not requested"
         number = dataset_id.rpartition("/")[2]
+        advice = f"run `housecall dataset associate {number} --benchmark {benchmark_id}`"
+        if got == "requested":
+            advice = "wait for the committee"
+        if got == "rejected":
+            advice = f"`housecall association show {found[-1].id}` says why, then {advice}"
         raise Refusal(
             Kind.NOT_READY,
             "NOT_APPROVED",
             f"dataset {dataset_id} and benchmark {benchmark_id}: expected an approved "
-            f"association, got one that is {got}; "
-            + (
-                "wait for the committee"
-                if got == "requested"
-                else f"run `housecall dataset associate {number} --benchmark {benchmark_id}`"
-            ),
+            f"association, got one that is {got}; {advice}",
         )

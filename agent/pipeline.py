@@ -26,6 +26,7 @@ from housecall.errors import Kind, Refusal
 from housecall.v1 import statements_pb2 as pb
 
 POLL_S = 0.5
+DISK_POLL_S = 3.0
 GPU_WAIT_S = 30.0
 LOST_ENGINE_S = 120.0
 log = logging.getLogger(__name__)
@@ -107,7 +108,7 @@ class StepRunner:
         return ended.code
 
     def _until_end(self, step: Step, container_id: str, said: _LastWord, stop: Stop) -> Exit:
-        started = lost_since = time.monotonic()
+        started = lost_since = looked = time.monotonic()
         while True:
             try:
                 ended = self._engine.wait(container_id, POLL_S)
@@ -122,6 +123,9 @@ class StepRunner:
                 return ended
             stop.check()
             now = time.monotonic()
+            if now - looked > DISK_POLL_S:
+                looked = now
+                require_room(self.cage.state_dir, self.cage.disk_reserve // 2)
             if now - started > step.clocks.wall_s:
                 raise too_long("STEP_TIMEOUT", step, "an end", step.clocks.wall_s)
             if now - said.at > step.clocks.silence_s:

@@ -15,6 +15,7 @@ from agent import contract, report
 from agent.catalog import Dataset
 from agent.containers import Ready
 from agent.events import Done, Feed
+from agent.fingerprints import ANEW
 from agent.folders import empty_folder, input_file, output_file, output_folder, private_folder
 from agent.means import Means
 from agent.registry import Benchmark
@@ -24,6 +25,7 @@ from housecall.container_config import Role
 from housecall.errors import Kind, Refusal
 from housecall.v1 import statements_pb2 as pb
 
+AWAY = (Kind.UNAVAILABLE, Kind.EXHAUSTED)
 log = logging.getLogger(__name__)
 
 
@@ -41,19 +43,24 @@ class Preparation:
         is BROKEN or was stopped."""
         dataset = self._catalog.get(str(number))
         require_not_operational(dataset)
+        before = dataset.state if dataset.state != states.PREPARING else states.REGISTERED
         dataset = self._catalog.update(number, state=states.PREPARING, problem="")
-        self._journal.forget_steps(f"dataset:{number}")
         keeps_report = False
         try:
+            self._require_as_registered(dataset, feed)
             container = self._containers.ready(
                 self._registry.container(dataset.preparation_id, dataset.preparation_digest),
                 Role.PREPARATION,
+                stop.asked,
             )
+            self._journal.forget_steps(f"dataset:{number}")
+            if before == states.PREPARED:
+                before = states.REGISTERED  # what was prepared is worked on from here
             keeps_report = "report_file" in container.config.tasks["prepare"].outputs
             self._steps(dataset, container, feed, stop)
             dataset = self._finish(dataset, feed)
         except Refusal as refusal:
-            return self._failed(dataset, refusal, keeps_report, feed, stop)
+            return self._failed(dataset, refusal, before, keeps_report, feed, stop)
         except BaseException:
             self._catalog.update(number, state=states.BROKEN, problem="internal error")
             raise
@@ -118,7 +125,12 @@ class Preparation:
         sources["statistics"] = common | prepared_inputs | {"output_path": statistics}
         return sources
 
+    def _require_as_registered(self, dataset: Dataset, feed: Feed) -> None:
+        parts = self._catalog.parts(dataset, prepared=False)
+        self._fingerprints.require("raw data", parts, dataset.raw_fingerprint, feed, of=dataset.id)
+
     def _finish(self, dataset: Dataset, feed: Feed) -> Dataset:
+        self._require_as_registered(dataset, feed)
         benchmark = self._benchmark(dataset)
         folder = self.folder(dataset.number)
         said = benchmark.statement if benchmark else pb.BenchmarkRegistered()
@@ -130,14 +142,6 @@ class Preparation:
         )
         parts = self._catalog.parts(dataset, prepared=True)
         taken = self._fingerprints.take("prepared data", parts, feed)
-        if dataset.already_prepared and taken != dataset.raw_fingerprint:
-            parts_name = f"prepared data of dataset {dataset.id}"
-            raise Refusal(
-                Kind.CONFLICT,
-                "DATASET_CHANGED",
-                f"{parts_name}: expected {dataset.raw_fingerprint} as registered, got {taken}; "
-                "restore it, or register it as it is now as a new dataset",
-            )
         return self._catalog.update(
             dataset.number,
             state=states.PREPARED,
@@ -148,14 +152,24 @@ class Preparation:
         )
 
     def _failed(
-        self, dataset: Dataset, refusal: Refusal, keeps_report: bool, feed: Feed, stop: Stop
+        self,
+        dataset: Dataset,
+        refusal: Refusal,
+        before: str,
+        keeps_report: bool,
+        feed: Feed,
+        stop: Stop,
     ) -> Dataset:
         if stop.asked() and stop.reason == SHUTDOWN:
             raise refusal  # stays PREPARING: goes on when the agent starts again
         counted = report.cases(self.folder(dataset.number) / "report.yaml")
         checks = self._sanity_check_failed(dataset.number)
+        refusal = self._explained(dataset, refusal, stop)
+        away = refusal.kind in AWAY and not refusal.code.startswith("STEP_")
         if stop.asked():
             state = states.REGISTERED
+        elif away or refusal.code == "DATASET_CHANGED":
+            state = before
         else:
             outstanding = keeps_report and checks and refusal.code == "STEP_FAILED"
             state = states.OUTSTANDING if outstanding else states.BROKEN
@@ -175,14 +189,39 @@ class Preparation:
         )
         return dataset
 
+    def _explained(self, dataset: Dataset, refusal: Refusal, stop: Stop) -> Refusal:
+        """The same code, with the dataset, the log, and where to look."""
+        if stop.asked():
+            text = (
+                f"dataset {dataset.id}: its preparation was stopped; go on with "
+                f"`housecall dataset prepare {dataset.number}`"
+            )
+            return Refusal(refusal.kind, refusal.code, text)
+        named = f"dataset {dataset.id}"
+        text = refusal.message if named in refusal.message else f"{named}: {refusal.message}"
+        if refusal.code.startswith("STEP_"):
+            failed = self._failed_steps(dataset.number)
+            log_path = self.folder(dataset.number) / "logs" / f"{(failed or ['prepare'])[-1]}.log"
+            text += f"; log {log_path}, `housecall dataset show {dataset.number}`"
+        return Refusal(refusal.kind, refusal.code, text)
+
     def _sanity_check_failed(self, number: int) -> bool:
+        return self._failed_steps(number) == ["sanity_check"]
+
+    def _failed_steps(self, number: int) -> list[str]:
         kept = self._journal.steps(f"dataset:{number}")
         records = [pb.StepRecord.FromString(raw) for raw in kept]
-        failed = [record.name for record in records if record.state == pb.STEP_STATE_FAILED]
-        return failed == ["sanity_check"]
+        return [record.name for record in records if record.state == pb.STEP_STATE_FAILED]
 
     def _benchmark(self, dataset: Dataset) -> Benchmark | None:
         return self._registry.benchmark(dataset.benchmark_id) if dataset.benchmark_id else None
+
+
+def prepared_advice(dataset: Dataset) -> str:
+    """What to do when the prepared data is not what it was."""
+    if dataset.state == states.OPERATIONAL:
+        return ANEW
+    return f"run `housecall dataset prepare {dataset.number}` again"
 
 
 def require_not_operational(dataset: Dataset) -> None:

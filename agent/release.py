@@ -152,6 +152,10 @@ class Releases:
             self._catalog.create(Dataset(**effect["create"] | {"envelope_digest": envelope_digest}))
         if "operational" in effect:
             self._become_operational(effect["operational"], effect["fingerprint"])
+        released = effect.get("released", effect.get("execution"))
+        if released and entries[-1].about.startswith("result:"):
+            source = self._journal.execution(released).source_id
+            self._journal.set_blob(released_blob(entries[-1]), str(source).encode())
         if "execution" in effect:
             order = self._journal.execution(effect["execution"]).execution_id
             if order and not self._journal.set_outcome(order, entries[-1].envelope_digest):
@@ -193,6 +197,11 @@ class Releases:
 
     def _sign(self, payload: bytes) -> bytes:
         return statement.sign(payload, self._uplink.identity.signing_key)
+
+
+def released_blob(entry: Outgoing) -> str:
+    """Where the journal keeps which run a released result is of."""
+    return f"released:{entry.envelope_digest}"
 
 
 def digest_of(payloads: Sequence[bytes]) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from agent.journal import Journal
 from agent.records import Execution, Outgoing, State
-from agent.release import Item
+from agent.release import Item, released_blob
 from housecall.errors import Kind, Refusal
 from housecall.v1 import statements_pb2 as pb
 
@@ -16,11 +16,13 @@ PURPOSES = {"BENCHMARK": pb.PURPOSE_BENCHMARK, "TEST": pb.PURPOSE_TEST}
 
 @dataclass(frozen=True)
 class LocalResult:
-    """The newest finished execution of its name, and its statement in the outbox if released."""
+    """The newest finished execution of its name, and the newest statement of that name if one was
+    released; `released` says whether it is of this very run, not of an earlier one."""
 
     name: str
     execution: Execution
     sent: Outgoing | None
+    released: bool = False
 
 
 def name_of(execution: Execution) -> str:
@@ -39,10 +41,13 @@ class Results:
         for execution in self._journal.executions():
             if execution.state in FINISHED and execution.result:
                 newest[name_of(execution)] = execution
-        return [
-            LocalResult(name, execution, self.standing("result", name))
-            for name, execution in newest.items()
-        ]
+        return [self._local(name, execution) for name, execution in newest.items()]
+
+    def _local(self, name: str, execution: Execution) -> LocalResult:
+        sent = self.standing("result", name)
+        kept = self._journal.blob(released_blob(sent)) if sent else None
+        of_this = sent is not None and (kept is None or int(kept) == execution.source_id)
+        return LocalResult(name, execution, sent, of_this)
 
     def get(self, name: str) -> LocalResult:
         for result in self.all():
@@ -80,6 +85,16 @@ class Results:
             "evaluator": said.evaluator.digest,
         }
         return Item(said, subjects, f"{what}:{name}", execution.dataset_id)
+
+    def require_newer(self, result: LocalResult) -> None:
+        """Superseding a statement with the very run that it is of would change nothing."""
+        if result.released:
+            raise Refusal(
+                Kind.CONFLICT,
+                "RESULT_EXISTS",
+                f"result {result.name}: expected a newer run than the submitted one, got that one; "
+                "run it again with --rerun first",
+            )
 
     def require_not_submitted(self, name: str) -> None:
         standing = self.standing("result", name)

@@ -50,14 +50,11 @@ class Reviews:
         """Yes to exactly what was shown: run it, or release it."""
         shown = self.get(number, uid)
         if digest != shown.digest:
-            raise Refusal(
-                Kind.CONFLICT,
-                "REVIEW_DIGEST_DIFFERS",
-                f"review {number}: expected the digest that is shown now, {shown.digest}, got "
-                f"{digest}; look at it again and approve what it shows",
-            )
+            raise _differs(number, shown.digest, digest)
         if shown.review.kind == "RELEASE":
             draft = self._draft(shown.execution, uid)
+            if draft != digest:
+                raise _differs(number, draft, digest)
             return self._releases.release(draft, uid)[0]
         recipe = self._orders.recipe(shown.execution)
         self._decide(shown, "approved")
@@ -101,3 +98,12 @@ class Reviews:
             item = self._results.item(execution, execution.purpose, local_user(uid), order=True)
             payload = statement.build(item.predicate, item.subjects)
         return Shown(review, execution, order, payload, digest_of([payload]))
+
+
+def _differs(number: int, shown: str, approved: str) -> Refusal:
+    return Refusal(
+        Kind.CONFLICT,
+        "REVIEW_DIGEST_DIFFERS",
+        f"review {number}: expected the digest that is shown now, {shown}, got "
+        f"{approved}; look at it again and approve what it shows",
+    )

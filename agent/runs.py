@@ -87,7 +87,12 @@ class Runs:
             if found is not None and found.id != local_id:
                 changes = {"result": found.result, "source_id": found.source_id}
                 execution = self._change(
-                    local_id, key=recipe.key, state=State.WAITING_RELEASE, **changes
+                    local_id,
+                    key=recipe.key,
+                    state=State.WAITING_RELEASE,
+                    partial=found.partial,
+                    finished_at=self._journal.now(),
+                    **changes,
                 )
                 self.ended(execution)
                 return
@@ -99,7 +104,7 @@ class Runs:
             execution = self._change(local_id, key=recipe.key, state=State.QUEUED)
             self._queue(execution, recipe)
 
-    def cancel(self, local_id: int) -> Execution:
+    def cancel(self, local_id: int, problem: str) -> Execution:
         """End it; its containers are stopped unless another execution shares them."""
         with self._lock:
             execution = self._journal.execution(local_id)
@@ -111,7 +116,9 @@ class Runs:
                     f"{execution.state.lower()}",
                 )
             runs = execution.state in (State.QUEUED, State.RUNNING)
-            execution = self._change(local_id, state=State.CANCELLED, reason=CANCELLED, step="")
+            execution = self._change(
+                local_id, state=State.CANCELLED, reason=CANCELLED, problem=problem, step=""
+            )
             self._journal.close_reviews(local_id, CANCELLED)
             shared = [each for each in self._sharing(execution.source_id) if each.id != local_id]
         if runs and not shared:

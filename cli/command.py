@@ -78,6 +78,14 @@ def output_option(*, lists: bool = False) -> Callable[[F], F]:
     )
 
 
+def filled(_ctx: click.Context, parameter: click.Parameter, value: str) -> str:
+    """Callback of an option whose text must say something."""
+    if not value.strip():
+        name = max(parameter.opts, key=len)
+        raise click.UsageError(f"{name}: expected a text, got an empty one; say it in a few words")
+    return value
+
+
 yes_option = click.option(
     "--yes", "-y", is_flag=True, help="Answer the question with yes: for scripts."
 )

@@ -5,6 +5,7 @@ Work goes on at the agent when this process ends; calling the command again join
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ import click
 from cli import progress
 from cli.ask import confirm
 from cli.connect import End
-from cli.output import clean, print_json, short
+from cli.output import clean, print_json, short, tree
 from cli.settings import Settings
 from housecall.errors import Kind, Refusal
 from housecall.v1 import site_pb2
@@ -74,6 +75,18 @@ def show_statements(
         settings.say("")
         settings.say(clean(statement.decode("utf-8", "backslashreplace")))
     settings.say(f"\ndigest of what would leave: {digest}")
+    for statement in statements:
+        for line in _metrics(statement):
+            settings.say(line)
+
+
+def _metrics(statement: bytes) -> list[str]:
+    """The metrics that a statement has, to be read at a glance; its text stands above."""
+    try:
+        found = json.loads(statement)["predicate"]["metrics"]
+    except (ValueError, KeyError, TypeError):
+        return []
+    return ["metrics:", *tree(found, 1)] if isinstance(found, dict) and found else []
 
 
 def show_sent(settings: Settings, sent: Sequence[site_pb2.ReleaseResponse.Sent]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+from typing import Any
 
 from housecall.errors import Kind, Refusal
 
@@ -13,7 +14,8 @@ _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 def resolve(image: str, container_type: str, given: str) -> str:
-    """The digest to pin. One in the name wins, and `given` must agree with it."""
+    """The digest to pin. One in the name wins, and `given` must agree with it; neither may
+    contradict what this machine's engine knows under the same name."""
     if given:
         check_digest(given, "--image-digest")
     named = image.partition("@")[2]
@@ -25,9 +27,10 @@ def resolve(image: str, container_type: str, given: str) -> str:
                 "IMAGE_DIGEST_MISMATCH",
                 f"image {image}: expected {named}, got --image-digest {given}; leave that out",
             )
-        return named
-    if given:
-        return given
+    if pinned := named or given:
+        if container_type == "DockerImage":
+            _check_engine(image, pinned)
+        return pinned
     if container_type != "DockerImage":
         raise _not_found(image, f"a {container_type} is not looked up")
     return _from_engine(image)
@@ -50,6 +53,37 @@ def plain_name(image: str) -> str:
 
 def _from_engine(image: str) -> str:
     """The manifest's digest where a registry gave one, else the configuration's."""
+    return check_digest(_digests(_inspect(image))[0], f"image {image}")
+
+
+def _check_engine(image: str, pinned: str) -> None:
+    """Nothing to say where there is no engine, or it does not know the name."""
+    name = image.partition("@")[0]
+    try:
+        if name != image and _digests(_inspect(image)):
+            return
+    except Refusal:
+        pass
+    try:
+        known = _digests(_inspect(name))
+    except Refusal:
+        return
+    if pinned not in known:
+        raise Refusal(
+            Kind.CONFLICT,
+            "IMAGE_DIGEST_DIFFERS",
+            f"image {name}: expected {pinned}, got {' or '.join(known)} from the engine of this "
+            "machine; pull or build the image that is meant, or give the digest of this one",
+        )
+
+
+def _digests(found: Any) -> list[str]:
+    """The manifest's in every registry, then the configuration's."""
+    names = found.get("RepoDigests") or []
+    return list(dict.fromkeys([*(name.partition("@")[2] for name in names), found["Id"]]))
+
+
+def _inspect(image: str) -> Any:
     command = ["docker", "image", "inspect", "--format", "{{json .}}", "--", image]
     try:
         done = subprocess.run(
@@ -61,9 +95,7 @@ def _from_engine(image: str) -> str:
         raise _not_found(image, "the Docker engine did not answer in time") from None
     if done.returncode != 0:
         raise _not_found(image, done.stderr.strip().splitlines()[-1] if done.stderr else "unknown")
-    found = json.loads(done.stdout)
-    digests = [name.partition("@")[2] for name in found.get("RepoDigests") or []]
-    return check_digest(digests[0] if digests else found["Id"], f"image {image}")
+    return json.loads(done.stdout)
 
 
 def _not_found(image: str, why: str) -> Refusal:

@@ -25,6 +25,13 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
 
 
+def clock_text(seconds: float) -> str:
+    """`0:12`, `1:05:00`: what a clock shows that has been running so long."""
+    minutes, whole = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{whole:02}" if hours else f"{minutes}:{whole:02}"
+
+
 @dataclass
 class Meter:
     """One counted piece of work. The rate counts from the first figure on, so that work taken up

@@ -9,7 +9,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import click
@@ -17,8 +19,23 @@ import click
 from cli.settings import Settings
 
 Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Abridged:
+    """A value that a table shows by its `brief`, and that CSV has whole."""
+
+    path: str
+    brief: Callable[[Any], Any]
+
+    def __call__(self, row: Row) -> Any:
+        return self.brief(get(row, self.path))
+
+
 Column = tuple[str, str | Callable[[Row], Any]]
 """Title, and where the row has the value (`origin.owner`) or how to make it."""
+
+_TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\.\d+Z")
 
 
 def clean(text: str) -> str:
@@ -48,7 +65,7 @@ def get(row: Row, path: str) -> Any:
 
 
 def cell(value: Any) -> str:
-    """A value as a table shows it."""
+    """A value as a table shows it; times to the second."""
     if value is None or value == "":
         return "-"
     if isinstance(value, bool):
@@ -57,6 +74,8 @@ def cell(value: Any) -> str:
         return f"{value:.6g}"
     if isinstance(value, (list, tuple)):
         return ", ".join(cell(item) for item in value) or "-"
+    if isinstance(value, str) and (time := _TIME.fullmatch(value)):
+        return f"{time[1]}Z"
     return clean(short(str(value))).replace("\n", " ")
 
 
@@ -85,6 +104,18 @@ def _line(values: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -
         for value, width, to_right in zip(values, widths, right, strict=True)
     )
     return "  ".join(padded).rstrip()
+
+
+def _whole(row: Row, at: str | Callable[[Row], Any]) -> str:
+    """A value as CSV has it: nothing cut off, true and false and mappings as in JSON."""
+    if isinstance(at, Abridged):
+        at = at.path
+    value = at(row) if callable(at) else get(row, at)
+    if isinstance(value, (bool, dict)):
+        return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(str, value))
+    return "" if value is None else str(value)
 
 
 def tree(value: Any, indent: int = 0) -> Iterable[str]:
@@ -117,7 +148,8 @@ def show_list(settings: Settings, rows: list[Row], columns: Sequence[Column], em
     if settings.output == "csv":
         buffer = io.StringIO()
         writer = csv.writer(buffer, lineterminator="\n")
-        writer.writerows([[title for title, _ in columns], *_values(rows, columns)])
+        writer.writerow([title for title, _ in columns])
+        writer.writerows([[_whole(row, at) for _, at in columns] for row in rows])
         click.echo(buffer.getvalue(), nl=False)
     elif rows:
         click.echo(as_table(rows, columns))

@@ -126,7 +126,7 @@ class Messages:
             local_outputs_path=str(folder / "local_outputs"),
         )
         if result.sent is not None and result.sent.state == "accepted":
-            message.submitted = True
+            message.submitted = result.released
             message.ledger_index = receipt_of(result.sent).ledger_index
         return message
 
@@ -150,8 +150,9 @@ class Messages:
 
 
 def sent(entry: Outgoing) -> site_pb2.ReleaseResponse.Sent:
+    local = entry.lane if entry.about.startswith("dataset:") else ""  # known without a receipt
     message = site_pb2.ReleaseResponse.Sent(
-        envelope_digest=entry.envelope_digest, id=entry.id, kind=entry.kind
+        envelope_digest=entry.envelope_digest, id=entry.id or local, kind=entry.kind
     )
     if entry.state == "accepted":
         message.receipt.CopyFrom(receipt_of(entry))

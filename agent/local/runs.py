@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import grpc
 
 from agent.events import Amount, LogLine, StepChange
-from agent.execution import Recipe
+from agent.execution import Recipe, require_partial_allowed
 from agent.local.messages import receipt_of
 from agent.local.room import Room
 from agent.participation import require_approved
@@ -49,6 +49,17 @@ class RunCalls(Room, site_pb2_grpc.SiteApiServicer):
                 additional_files_present=there.files_present,
             )
         dataset = self.catalog.get(asked.dataset_id)
+        pin = self.rooms.registry.benchmark(asked.benchmark_id).statement.evaluator
+        evaluator = self.rooms.registry.container(pin.id, pin.digest)
+        there = self.rooms.containers.presence(evaluator)
+        response.items.add(
+            model_id=0,
+            model_name="evaluator",
+            image_digest=evaluator.statement.image_digest,
+            image_present=there.image_present,
+            image_bytes=there.image_bytes,
+            additional_files_present=there.files_present,
+        )
         response.prepared_bytes = sum(
             file.stat().st_size
             for part in self.catalog.parts(dataset, prepared=True).values()
@@ -96,7 +107,7 @@ class RunCalls(Room, site_pb2_grpc.SiteApiServicer):
     ) -> site.GetLocalResultResponse:
         result = self.results.get(request.name)
         response = site.GetLocalResultResponse(result=self.messages.result(result))
-        if result.sent is not None and result.sent.state == "accepted":
+        if result.released and result.sent is not None and result.sent.state == "accepted":
             try:
                 bundle = self.rooms.registry.bundle(result.sent.envelope_digest)
                 response.bundle.CopyFrom(bundle)
@@ -113,10 +124,15 @@ class RunCalls(Room, site_pb2_grpc.SiteApiServicer):
         result = self.results.get(request.name)
         if not request.supersede:
             self.results.require_not_submitted(result.name)
+        else:
+            self.results.require_newer(result)
         execution = result.execution
         answers = execution.state is State.WAITING_RELEASE and execution.purpose == "BENCHMARK"
         item = self.results.item(execution, "BENCHMARK", local_user(uid), order=answers)
-        effect = {"execution": execution.id, "state": State.SUCCEEDED} if answers else {}
+        effect: dict[str, object] = (
+            {"execution": execution.id, "state": State.SUCCEEDED} if answers else {}
+        )
+        effect["released"] = execution.id
         draft = self.rooms.releases.draft(uid, [item], effect)
         yield self.messages.event(draft)
 
@@ -144,6 +160,8 @@ class RunCalls(Room, site_pb2_grpc.SiteApiServicer):
     def _models(self, asked: site.RunSelection) -> list[Model]:
         dataset = self.catalog.get(asked.dataset_id)
         require_approved(self.rooms.registry, asked.benchmark_id, dataset.id)
+        benchmark = self.rooms.registry.benchmark(asked.benchmark_id)
+        require_partial_allowed(benchmark, asked.ignore_model_errors)
         approved = self.rooms.registry.approved_models(asked.benchmark_id)
         if not asked.model_ids:
             return approved

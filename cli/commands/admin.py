@@ -6,7 +6,7 @@ import click
 
 from cli import connect, publish, tokens
 from cli.ask import confirm
-from cli.command import example, output_option, yes_option
+from cli.command import example, filled, output_option, yes_option
 from cli.messages import plain
 from cli.output import Column, show_list
 from cli.settings import Settings, pass_settings
@@ -28,7 +28,7 @@ def command() -> None:
     """Join tokens and revocation: for operators."""
 
 
-@command.group()
+@command.group(short_help="Make, list and revoke join tokens.")
 def token() -> None:
     """Join tokens: one-time, short-lived, each for one name and role."""
 
@@ -92,9 +92,12 @@ def revoke_token(settings: Settings, token_id: str, reason: str) -> None:
     publish.show_receipt(settings, response, f"revoked join token {token_id}")
 
 
-@command.command(epilog=example("housecall admin revoke site/north --reason 'stolen disk'"))
+@command.command(
+    short_help="Revoke a participant for good.",
+    epilog=example("housecall admin revoke site/north --reason 'stolen disk'"),
+)
 @click.argument("name", metavar="NAME")
-@click.option("--reason", required=True, help="Why; it stays in the ledger.")
+@click.option("--reason", required=True, callback=filled, help="Why; it stays in the ledger.")
 @yes_option
 @output_option()
 @pass_settings
@@ -102,7 +105,14 @@ def revoke(settings: Settings, name: str, reason: str, yes: bool) -> None:
     """Revoke a participant (site/NAME, person/NAME): every call of it ends at once."""
     with connect.signer(settings) as (end, identity):
         whole = publish.any_participant_id(identity, name)
-        confirm(f"Revoke {whole} for good?", yes=yes)
+        question = f"Revoke {whole} for good?"
+        if whole == identity.name:
+            settings.note(
+                "warning: this is you; every call of yours ends at once, and the way back is a new "
+                "token by `housecall-coordinator operator-token` on the coordinator's machine"
+            )
+            question = f"Revoke yourself, {whole}, for good?"
+        confirm(question, yes=yes)
         predicate = pb.ParticipantRevoked(name=whole, reason=reason)
         subjects = {whole: tokens.name_digest(whole)}
         response = publish.publish(end, identity, predicate, subjects)

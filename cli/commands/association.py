@@ -64,7 +64,10 @@ def ls(settings: Settings, benchmark: int, dataset: str, model: int, state: str 
     show_list(settings, [plain(item) for item in found], COLUMNS, "no such associations")
 
 
-@command.command(epilog=example("housecall association show 1"))
+@command.command(
+    short_help="Show an association with its test and its history.",
+    epilog=example("housecall association show 1"),
+)
 @click.argument("association_id", metavar="ID", type=int)
 @output_option()
 @pass_settings

@@ -6,7 +6,7 @@ import click
 
 from cli import connect, drafts, publish
 from cli.ask import confirm
-from cli.command import example, output_option, yes_option
+from cli.command import example, filled, output_option, yes_option
 from cli.commands.association import get
 from cli.messages import plain, word
 from cli.output import clean, short, tree
@@ -15,7 +15,9 @@ from housecall.v1 import registry_pb2, site_pb2
 from housecall.v1 import statements_pb2 as pb
 from housecall.v1.site_pb2_grpc import SiteApiStub
 
-reason_option = click.option("--reason", required=True, help="Why; it stays in the history.")
+reason_option = click.option(
+    "--reason", required=True, callback=filled, help="Why; it stays in the history."
+)
 
 
 @click.command(epilog=example("housecall association approve 1 --reason 'checked the metrics'"))

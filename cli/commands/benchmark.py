@@ -61,7 +61,10 @@ def ls(settings: Settings) -> None:
     show_list(settings, rows, COLUMNS, "no benchmarks yet: housecall benchmark create")
 
 
-@command.command(epilog=example("housecall benchmark show 1"))
+@command.command(
+    short_help="Show a benchmark with its policy and approved models.",
+    epilog=example("housecall benchmark show 1"),
+)
 @click.argument("benchmark_id", metavar="ID", type=int)
 @output_option()
 @pass_settings

@@ -36,7 +36,9 @@ schema_type = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--name", required=True, help="A name to recognise it by.")
 @click.option("--description", default="", help="What is judged, for others to read.")
 @click.option("--preparation", type=int, required=True, help="Container that prepares data.")
-@click.option("--reference-model", type=int, required=True, help="Model that datasets are tried.")
+@click.option(
+    "--reference-model", type=int, required=True, help="Model that datasets are tried with."
+)
 @click.option("--evaluator", type=int, required=True, help="Container that computes metrics.")
 @click.option("--statistics-schema", type=schema_type, help="JSON Schema of statistics.")
 @click.option("--metrics-schema", type=schema_type, help="JSON Schema of metrics.")

@@ -10,6 +10,7 @@ from cli import connect, publish
 from cli.ask import confirm
 from cli.connect import End
 from cli.output import Column, Row, as_table, print_json, show_list
+from cli.pins import checked_model
 from cli.settings import Settings
 from housecall.errors import Kind, Refusal
 from housecall.v1 import registry_pb2
@@ -41,7 +42,7 @@ def order_everywhere(
     yes: bool,
 ) -> None:
     """Order what is missing: approved datasets by approved models, less standing results and
-    open orders (`rerun` orders those with results, too). Shown, asked, appended."""
+    open orders (`rerun` orders those with results, too). Verified, shown, asked, appended."""
     with connect.signer(settings) as (end, identity):
         request = registry_pb2.GetBenchmarkRequest(id=benchmark_id)
         found = end.call(RegistryStub(end.channel).GetBenchmark, request)
@@ -51,6 +52,8 @@ def order_everywhere(
         if not rows or dry_run:
             show_list(settings, rows, COLUMNS, "nothing to order: every pair has a result or order")
             return
+        for model in {model.id: model for _, model in pairs}.values():
+            checked_model(end, model)
         settings.say(as_table(rows, COLUMNS))
         confirm(f"Order these {len(rows)} executions?", yes=yes)
         orders = [

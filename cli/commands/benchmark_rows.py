@@ -63,7 +63,7 @@ def follow(events: Iterable[site_pb2.RunEvent]) -> list[Row]:
             "WORK_CUT_OFF",
             "the agent ended the stream before the run was done: run the command again to join it",
         )
-    return list(rows.values())
+    return [rows[model_id] for model_id in sorted(rows)]
 
 
 def show_rows(settings: Settings, rows: list[Row], counts: dict[str, int]) -> None:
@@ -93,7 +93,8 @@ def show_plan(settings: Settings, plan: site_pb2.PlanRunResponse) -> None:
 
 
 def _error(row: Row) -> Any:
-    return f"{row['error']} [{row['error_code']}]" if row["error_code"] else row["error"]
+    code = f"[{row['error_code']}]" if row["error_code"] else ""
+    return f"{row['error']} {code}".strip()
 
 
 def _pull(row: Row) -> str:

@@ -85,6 +85,8 @@ def run(
         rows = benchmark_rows.follow(end.stream(stub.RunBenchmark, request))
     counts = benchmark_rows.count(rows)
     benchmark_rows.show_rows(settings, rows, counts)
+    failed = [row["local_execution_id"] for row in rows if not row["result"]]
+    settings.next(*[f"housecall execution show {number}" for number in failed[:1] if number])
     results = [row["result"] for row in rows if row["result"]]
     settings.next(*[f"housecall result show {name}" for name in results[:1]])
     ctx.exit(MODELS_FAILED if counts["failed"] else 0)
@@ -101,4 +103,11 @@ def _listed(path: Path | None) -> list[int]:
             raise Refusal(
                 Kind.INVALID, "USAGE", f"{path}: expected model numbers, got {word!r}; correct it"
             )
+    if not words:
+        raise Refusal(
+            Kind.INVALID,
+            "USAGE",
+            f"{path}: expected at least one model number, got none; write one a line, or leave out "
+            "--models-from-file to run every model",
+        )
     return [int(word) for word in words]

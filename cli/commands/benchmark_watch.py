@@ -51,15 +51,16 @@ def board(snapshot: Snapshot, names: dict[int, str]) -> str:
     """The table of one snapshot: a line a dataset, a column a model."""
     cells = {(cell.dataset_id, cell.model_id): cell for cell in snapshot.cells}
     connected = {site.name.rsplit("/", 1)[-1]: site.connected for site in snapshot.sites}
+    model_ids = sorted(snapshot.model_ids)
     rows = [
         [
             dataset,
             "connected" if connected.get(dataset.split("/")[0]) else "away",
-            *[_cell(cells.get((dataset, model))) for model in snapshot.model_ids],
+            *[_cell(cells.get((dataset, model))) for model in model_ids],
         ]
         for dataset in snapshot.dataset_ids
     ]
-    titles = [clean(f"{model} {names.get(model, '')}".strip()) for model in snapshot.model_ids]
+    titles = [clean(f"{model} {names.get(model, '')}".strip()) for model in model_ids]
     return table(rows, ["dataset", "site", *titles])
 
 

@@ -10,7 +10,7 @@ import click
 from cli import connect, images, publish
 from cli.command import example, output_option
 from cli.messages import number, plain, words
-from cli.output import Column, brief, get, show_list, show_one
+from cli.output import Abridged, Column, brief, show_list, show_one
 from cli.settings import Settings, pass_settings
 from housecall.errors import Kind, Refusal
 from housecall.v1 import registry_pb2
@@ -23,8 +23,8 @@ COLUMNS: list[Column] = [
     ("name", "statement.name"),
     ("role", "statement.role"),
     ("owner", "origin.owner"),
-    ("image", lambda row: brief(get(row, "statement.image_digest"))),
-    ("digest", lambda row: brief(get(row, "statement.container_digest"))),
+    ("image", Abridged("statement.image_digest", brief)),
+    ("digest", Abridged("statement.container_digest", brief)),
 ]
 text_file = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -35,10 +35,11 @@ def command() -> None:
 
 
 @command.command(
+    short_help="Register a container, pinned by its digest.",
     epilog=example(
         "housecall container register --config container_config.yaml --role model \\",
         "  --parameters parameters.yaml --additional-files weights.tar.gz",
-    )
+    ),
 )
 @click.option("--config", type=text_file, required=True, help="Its container_config.yaml.")
 @click.option("--role", type=click.Choice(words(ROLES)), required=True, help="What it is for.")
@@ -98,6 +99,32 @@ def register(
         settings.next(f"housecall model register --container {response.id} --name NAME")
     else:
         settings.next(f"housecall benchmark create --{role} {response.id} ...")
+
+
+@command.command(epilog=example("housecall container create --role preparation tissue-preparation"))
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--role", type=click.Choice(words(ROLES)), required=True, help="What it is for.")
+@click.option("--name", help="Name of its image; default: the folder's.")
+@output_option()
+@pass_settings
+def create(settings: Settings, folder: Path, role: str, name: str | None) -> None:
+    """Write a container's first files, which work as they stand.
+
+    They are a configuration, parameters, a Dockerfile and a small project in plain Python.
+    """
+    from cli import scaffold
+
+    name = name or folder.absolute().name
+    written = scaffold.create(role, folder, name)
+    if settings.output == "json":
+        show_one(settings, {"folder": str(folder), "role": role, "name": name, "files": written})
+    else:
+        click.echo(f"wrote {len(written)} files of a {role} to {folder}: {', '.join(written)}")
+    config, parameters = folder / "container_config.yaml", folder / "parameters.yaml"
+    settings.next(
+        f"docker build -t {name}:1 {folder}",
+        f"housecall container register --role {role} --config {config} --parameters {parameters}",
+    )
 
 
 @command.command(epilog=example("housecall container ls"))

@@ -9,7 +9,7 @@ import click
 from cli import connect, drafts
 from cli.command import LazyGroup, example, output_option, yes_option
 from cli.messages import plain
-from cli.output import Column, brief, get, show_list, show_one
+from cli.output import Abridged, Column, brief, show_list, show_one
 from cli.settings import Settings, pass_settings
 from housecall.v1 import registry_pb2, site_pb2
 from housecall.v1.registry_pb2_grpc import RegistryStub
@@ -21,8 +21,8 @@ LOCAL_COLUMNS: list[Column] = [
     ("state", "state"),
     ("accepted", "accepted"),
     ("preparation", "preparation.id"),
-    ("raw", lambda row: brief(get(row, "raw_fingerprint"))),
-    ("prepared", lambda row: brief(get(row, "prepared_fingerprint"))),
+    ("raw", Abridged("raw_fingerprint", brief)),
+    ("prepared", Abridged("prepared_fingerprint", brief)),
     ("problem", "problem"),
 ]
 COLUMNS: list[Column] = [
@@ -32,7 +32,7 @@ COLUMNS: list[Column] = [
     ("state", "state"),
     ("site", "origin.owner"),
     ("preparation", "statement.preparation.id"),
-    ("prepared", lambda row: brief(get(row, "prepared_fingerprint"))),
+    ("prepared", Abridged("prepared_fingerprint", brief)),
 ]
 
 
@@ -73,7 +73,7 @@ def command() -> None:
 @click.option("--location", required=True, help="Where it comes from, as a hospital's name.")
 @click.option("--data-path", required=True, type=click.Path(), help="Folder of the raw data.")
 @click.option("--labels-path", required=True, type=click.Path(), help="Folder of the raw labels.")
-@click.option("--metadata-path", type=click.Path(), help="Folder of metadata for statistics.")
+@click.option("--metadata-path", type=click.Path(), help="Folder of prepared metadata.")
 @click.option("--benchmark", type=int, help="Benchmark whose preparation is used.")
 @click.option("--container", type=int, help="Preparation container, in place of --benchmark.")
 @click.option("--already-prepared", is_flag=True, help="The folders hold prepared data.")
@@ -99,6 +99,11 @@ def register(
     """
     if (benchmark is None) == (container is None):
         raise click.UsageError("give exactly one of --benchmark and --container")
+    if metadata_path and not already_prepared:
+        raise click.UsageError(
+            "--metadata-path is for prepared data: the preparation writes the metadata itself; "
+            "leave it out, or give --already-prepared, too"
+        )
     request = site_pb2.DraftDatasetRequest(
         name=name,
         description=description,
@@ -120,7 +125,10 @@ def register(
         settings.next(f"housecall dataset {step} {number}")
 
 
-@command.command(epilog=example("housecall dataset ls --mine", "housecall dataset ls -o csv"))
+@command.command(
+    short_help="List this site's datasets, or all registered ones.",
+    epilog=example("housecall dataset ls --mine", "housecall dataset ls -o csv"),
+)
 @click.option("--mine", is_flag=True, help="The datasets of this site, as its agent knows them.")
 @click.option("--benchmark", type=int, default=0, help="Only those of this benchmark.")
 @output_option(lists=True)
@@ -142,7 +150,10 @@ def ls(settings: Settings, mine: bool, benchmark: int) -> None:
     show_list(settings, [plain(dataset) for dataset in found], COLUMNS, "no datasets registered")
 
 
-@command.command(epilog=example("housecall dataset show 1", "housecall dataset show north/1"))
+@command.command(
+    short_help="Show a dataset.",
+    epilog=example("housecall dataset show 1", "housecall dataset show north/1"),
+)
 @click.argument("dataset_id", metavar="ID")
 @output_option()
 @pass_settings

@@ -66,7 +66,10 @@ def ls(settings: Settings, state: str | None, benchmark: int) -> None:
     show_list(settings, [plain(item) for item in found], COLUMNS, "no executions were ordered")
 
 
-@command.command(epilog=example("housecall execution show 7"))
+@command.command(
+    short_help="Show an execution, at its site with steps and logs.",
+    epilog=example("housecall execution show 7"),
+)
 @click.argument("execution_id", metavar="ID", type=int)
 @output_option()
 @pass_settings

@@ -70,7 +70,10 @@ def entry(settings: Settings, index: int) -> None:
     )
 
 
-@command.command(epilog=example("housecall ledger verify", "housecall ledger verify --entries 100"))
+@command.command(
+    short_help="Verify that nobody rewrote the ledger.",
+    epilog=example("housecall ledger verify", "housecall ledger verify --entries 100"),
+)
 @click.option("--entries", type=click.IntRange(1), help="Only the newest so many, each by proof.")
 @output_option()
 @pass_settings

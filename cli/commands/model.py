@@ -7,7 +7,7 @@ import click
 from cli import connect, publish
 from cli.command import LazyGroup, example, output_option
 from cli.messages import plain
-from cli.output import Column, brief, get, show_list, show_one
+from cli.output import Abridged, Column, brief, show_list, show_one
 from cli.pins import container_pin
 from cli.settings import Settings, pass_settings
 from housecall.v1 import registry_pb2
@@ -19,7 +19,7 @@ COLUMNS: list[Column] = [
     ("name", "statement.name"),
     ("owner", "origin.owner"),
     ("container", "statement.container.id"),
-    ("digest", lambda row: brief(get(row, "statement.container.digest"))),
+    ("digest", Abridged("statement.container.digest", brief)),
 ]
 
 

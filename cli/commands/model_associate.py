@@ -14,6 +14,7 @@ from cli.commands.benchmark_orders import ENDED, requested
 from cli.connect import End
 from cli.messages import plain, word
 from cli.output import tree
+from cli.pins import checked_model
 from cli.settings import Settings, pass_settings
 from housecall.errors import Kind, Refusal
 from housecall.v1 import registry_pb2
@@ -52,6 +53,7 @@ def associate(
     with connect.signer(settings) as (end, identity):
         stub = RegistryStub(end.channel)
         model = end.call(stub.GetModel, registry_pb2.GetModelRequest(id=model_id)).model
+        checked_model(end, model)
         request = registry_pb2.GetBenchmarkRequest(id=benchmark_id)
         benchmark = end.call(stub.GetBenchmark, request).benchmark
         test = _test(settings, end, identity, benchmark, model, timeout)
@@ -109,16 +111,13 @@ def _test(
 
 
 def _wait(settings: Settings, end: End, execution_id: int, timeout: float) -> None:
-    """Until the execution ended. Refuses when it ended without a result, or takes too long."""
-    request = registry_pb2.GetExecutionRequest(id=execution_id)
-    method = RegistryStub(end.channel).GetExecution
+    """Until the execution ended. Refuses when it ended without a result, or takes too long; a
+    coordinator that is away for a while is waited for."""
     until, said = monotonic() + timeout, ""
     while True:
-        execution = end.call(method, request).execution
-        text = word(_STATES, execution.state) or "unknown"
-        text = f"{text}: {execution.step}" if execution.step else text
+        execution, text = _state(end, execution_id)
         if text != said:
-            settings.note(f"test, execution {execution_id}: {text}")
+            settings.note(f"test, execution {execution_id}: {text}{_hint(execution)}")
             said = text
         if execution.state == pb.EXECUTION_STATE_SUCCEEDED:
             return
@@ -133,9 +132,33 @@ def _wait(settings: Settings, end: End, execution_id: int, timeout: float) -> No
             raise Refusal(
                 Kind.NOT_READY,
                 "TEST_NOT_ENDED",
-                f"the test is still {text} after {timeout:.0f} s: run the command again later",
+                f"the test is still {text} after {timeout:.0f} s: run the command again later"
+                f"{_hint(execution)}",
             )
         sleep(POLL_SECONDS)
+
+
+def _state(end: End, execution_id: int) -> tuple[registry_pb2.Execution, str]:
+    """The execution and its state in words; an empty one while the coordinator is away."""
+    request = registry_pb2.GetExecutionRequest(id=execution_id)
+    try:
+        execution = end.call(RegistryStub(end.channel).GetExecution, request).execution
+    except Refusal as refusal:
+        if refusal.kind is not Kind.UNAVAILABLE:
+            raise
+        return registry_pb2.Execution(), f"not to be seen, {refusal.message}"
+    text = word(_STATES, execution.state) or "unknown"
+    return execution, f"{text}: {execution.step}" if execution.step else text
+
+
+def _hint(execution: registry_pb2.Execution) -> str:
+    """Who has to act, where it waits for a person."""
+    if execution.state not in (
+        pb.EXECUTION_STATE_WAITING_CONSENT,
+        pb.EXECUTION_STATE_WAITING_RELEASE,
+    ):
+        return ""
+    return "; a person at the reference site must act (`housecall review ls` there)"
 
 
 def _standing(

@@ -24,7 +24,10 @@ def command() -> None:
     """Your identities on this machine; `--profile NAME` chooses one."""
 
 
-@command.command(epilog=example("housecall profile ls", "housecall --profile ada whoami"))
+@command.command(
+    short_help="List your identities.",
+    epilog=example("housecall profile ls", "housecall --profile ada whoami"),
+)
 @output_option(lists=True)
 @pass_settings
 def ls(settings: Settings) -> None:

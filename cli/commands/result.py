@@ -10,7 +10,7 @@ import click
 from cli import bundles, connect, drafts
 from cli.command import LazyGroup, example, output_option, yes_option
 from cli.messages import number, plain, words
-from cli.output import Column, Row, show_list, show_one
+from cli.output import Abridged, Column, Row, show_list, show_one
 from cli.settings import Settings, pass_settings
 from housecall.v1 import registry_pb2, site_pb2
 from housecall.v1 import statements_pb2 as pb
@@ -20,9 +20,8 @@ from housecall.v1.site_pb2_grpc import SiteApiStub
 NAME = re.compile(r"(?:([a-z0-9-]+)/)?b\d+m\d+d\d+")
 
 
-def _metrics(row: Row) -> str:
+def _metrics(pairs: Row | None) -> str:
     """The numbers of the first level; of one given with an interval, its `value`."""
-    pairs = row["metrics"] if "metrics" in row else row["statement"]["metrics"]
     points = {k: v.get("value") if isinstance(v, dict) else v for k, v in (pairs or {}).items()}
     numbers = {k: v for k, v in points.items() if isinstance(v, (int, float))}
     return ", ".join(f"{key} {_short(value)}" for key, value in numbers.items())
@@ -37,7 +36,7 @@ LOCAL_COLUMNS: list[Column] = [
     ("benchmark", "benchmark_id"),
     ("model", "model_id"),
     ("dataset", "dataset_id"),
-    ("metrics", _metrics),
+    ("metrics", Abridged("metrics", _metrics)),
     ("partial", "partial"),
     ("finished", "finished_at"),
     ("submitted", "submitted"),
@@ -48,7 +47,7 @@ COLUMNS: list[Column] = [
     ("model", "statement.model.id"),
     ("dataset", "statement.dataset_id"),
     ("purpose", "statement.purpose"),
-    ("metrics", _metrics),
+    ("metrics", Abridged("statement.metrics", _metrics)),
     ("partial", "statement.partial"),
     ("ledger entry", "origin.ledger_index"),
     ("stands", lambda row: not row["superseded_by"]),
@@ -72,7 +71,10 @@ def command() -> None:
     """Look at, submit, export and verify results."""
 
 
-@command.command(epilog=example("housecall result ls --benchmark 1", "housecall result ls -o csv"))
+@command.command(
+    short_help="List results.",
+    epilog=example("housecall result ls --benchmark 1", "housecall result ls -o csv"),
+)
 @click.option("--benchmark", type=int, default=0, help="Only those of this benchmark.")
 @click.option("--dataset", default="", metavar="ID", help="Only those of this dataset.")
 @click.option("--model", type=int, default=0, help="Only those of this model.")
@@ -110,7 +112,8 @@ def ls(
 
 
 @command.command(
-    epilog=example("housecall result show b1m4d1", "housecall result show north/b1m4d1")
+    short_help="Show a result: the site's, a submitted one, or a file's.",
+    epilog=example("housecall result show b1m4d1", "housecall result show north/b1m4d1"),
 )
 @click.argument("name", metavar="NAME|FILE")
 @output_option()
@@ -119,7 +122,10 @@ def show(settings: Settings, name: str) -> None:
     """Show a result: this site's (`b1m4d1`), a submitted one (`north/b1m4d1`), or a file's."""
     match = NAME.fullmatch(name)
     if match is None and Path(name).exists():
-        show_one(settings, bundles.unverified(Path(name)))
+        said = bundles.unverified(Path(name))
+        if settings.output == "table":
+            said["verified"] = f"not checked; run housecall result verify {name}"
+        show_one(settings, said)
         settings.next(f"housecall result verify {name}")
     elif match is not None and match[1]:
         request = registry_pb2.GetResultRequest(name=name)
@@ -139,7 +145,9 @@ def show(settings: Settings, name: str) -> None:
         settings.next(f"housecall result {verb} {name}" + " --file FILE" * local.submitted)
 
 
-@command.command(epilog=example("housecall result submit b1m4d1"))
+@command.command(
+    short_help="Release a result of this site.", epilog=example("housecall result submit b1m4d1")
+)
 @click.argument("name", metavar="NAME")
 @click.option("--supersede", is_flag=True, help="Replace the result that was submitted before.")
 @yes_option

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import json
-from typing import Any
-
 import click
 
 from cli import connect, drafts
@@ -49,7 +45,10 @@ def ls(settings: Settings) -> None:
         settings.next(f"housecall review show {rows[0]['id']}")
 
 
-@command.command(epilog=example("housecall review show 1"))
+@command.command(
+    short_help="Show what would leave, or the order that would run.",
+    epilog=example("housecall review show 1"),
+)
 @click.argument("review_id", metavar="ID", type=int)
 @output_option()
 @pass_settings
@@ -86,13 +85,22 @@ def approve(settings: Settings, review_id: int, yes: bool) -> None:
         settings.next("housecall execution ls")
 
 
-@command.command(epilog=example("housecall review refuse 1"))
+@command.command(
+    short_help="Say no; that it was refused is all that leaves.",
+    epilog=example("housecall review refuse 1"),
+)
 @click.argument("review_id", metavar="ID", type=int)
+@yes_option
 @output_option()
 @pass_settings
-def refuse(settings: Settings, review_id: int) -> None:
-    """Say no: nothing runs or leaves but the fact that it was refused."""
+def refuse(settings: Settings, review_id: int, yes: bool) -> None:
+    """Say no: nothing runs or leaves but the fact that it was refused. It is shown first."""
     with connect.site(settings) as end:
+        review = _get(end, review_id)
+        _say(settings, review)
+        settings.say(_consequence(review, drafts.site_name(end)))
+        what = "this result" if review.kind == site_pb2.REVIEW_KIND_RELEASE else "this run"
+        confirm(f"Refuse {what}?", yes=yes, otherwise="it still waits for review")
         request = site_pb2.RefuseReviewRequest(id=review_id)
         answer = end.call(SiteApiStub(end.channel).RefuseReview, request)
     if answer.HasField("sent"):
@@ -101,27 +109,26 @@ def refuse(settings: Settings, review_id: int) -> None:
         show_one(settings, {"review": review_id, "approved": False})
 
 
+def _consequence(review: site_pb2.Review, site: str) -> str:
+    """What a refusal states: an order's end, and nothing more."""
+    release = review.kind == site_pb2.REVIEW_KIND_RELEASE
+    code = "RELEASE_REFUSED" if release else "CONSENT_REFUSED"
+    return (
+        f"A refusal states that execution {review.execution_id} ended refused, code {code}; "
+        f"nothing else leaves {site}."
+    )
+
+
 def _get(end: End, review_id: int) -> site_pb2.Review:
     request = site_pb2.GetReviewRequest(id=review_id)
     return end.call(SiteApiStub(end.channel).GetReview, request).review
 
 
 def _row(review: site_pb2.Review) -> Row:
-    """With the statement as text, an envelope opened."""
+    """With the statement as the agent gave it, as text."""
     row = plain(review)
-    row["statement"] = _text(review.statement)
+    row["statement"] = review.statement.decode("utf-8", "backslashreplace")
     return row
-
-
-def _text(statement: bytes) -> str:
-    text = statement.decode("utf-8", "backslashreplace")
-    try:
-        body: Any = json.loads(text)
-        if isinstance(body, dict) and "payload" in body:
-            return base64.b64decode(body["payload"]).decode("utf-8", "backslashreplace")
-    except ValueError:
-        pass
-    return text
 
 
 def _say(settings: Settings, review: site_pb2.Review) -> None:

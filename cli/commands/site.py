@@ -30,7 +30,9 @@ def command() -> None:
     """This site's agent, and the sites of the fleet."""
 
 
-@command.command(epilog=example("housecall site status"))
+@command.command(
+    short_help="Show how this site's agent is.", epilog=example("housecall site status")
+)
 @output_option()
 @pass_settings
 def status(settings: Settings) -> None:

@@ -85,8 +85,7 @@ def _review(world: World, site: str, verdict: str) -> None:
         time.sleep(0.2)
     number = str(reviews[0]["id"])
     world.run(site, "review", "show", number)
-    answer = ["--yes"] if verdict == "approve" else []
-    world.run(site, "review", verdict, number, *answer)
+    world.run(site, "review", verdict, number, "--yes")
 
 
 def await_orders(world: World) -> None:

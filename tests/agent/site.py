@@ -65,7 +65,8 @@ METRICS_SCHEMA = {
 def prepare(step: FakeStep) -> int:
     """Copies upper-cased; a file that is prepared already is kept as it stands."""
     if step.spec.labels["housecall.step"] == "sanity_check":
-        return 3 if (step.path("/data") / "todo").exists() else 0
+        todo = step.path("/data") / "todo"
+        return 3 if todo.exists() and todo.read_text() != "done" else 0
     if step.spec.labels["housecall.step"] == "statistics":
         cases = len(list(step.path("/data").iterdir()))
         step.path("/statistics.yaml").write_text(yaml.safe_dump({"cases": cases}))

@@ -78,7 +78,7 @@ def test_by_url(cache: Path, source: Path, server: str) -> None:
     with pytest.raises(Refusal) as refused:
         ensure(f"{server}/missing", "0" * 64, cache, allow_local=False)
     assert refused.value.message == (
-        "additional files: expected an archive from its source, got 404; ask the container's owner"
+        "additional files: expected an archive from 127.0.0.1, got 404; ask the container's owner"
     )
     assert (refused.value.code, refused.value.kind) == (
         "ADDITIONAL_FILES_UNAVAILABLE",
@@ -92,8 +92,8 @@ def test_by_url(cache: Path, source: Path, server: str) -> None:
         ("{source}", False, "http or https, got a path"),
         ("file://{source}", False, "http or https, got file"),
         ("ftp://example.org/x", True, "http or https, a file URL or a path, got ftp"),
-        ("http://127.0.0.1:9/x", False, "an archive from its source, got URLError"),
-        ("/no/such/file", True, "an archive from its source, got URLError"),
+        ("http://127.0.0.1:9/x", False, "an archive from 127.0.0.1, got [Errno 111]"),
+        ("/no/such/file", True, "an archive from a local path, got [Errno 2]"),
     ],
 )
 def test_sources_that_are_refused(
@@ -253,3 +253,11 @@ def test_what_a_killed_agent_left_is_removed(cache: Path) -> None:
     (cache / "kept").mkdir()
     remove_partial(cache)
     assert [path.name for path in cache.iterdir()] == ["kept"]
+
+
+def test_a_fetch_ends_when_it_is_stopped(cache: Path, source: Path) -> None:
+    digest = tarball(source)
+    with pytest.raises(Refusal) as refused:
+        ensure(str(source), digest, cache, allow_local=True, stopped=lambda: True)
+    assert refused.value.code == "STEP_STOPPED"
+    assert not list(cache.glob("*"))

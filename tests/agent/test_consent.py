@@ -93,3 +93,11 @@ def test_a_policy_damaged_later_makes_everything_ask(tmp_path: Path) -> None:
 
 def test_no_policy_asks() -> None:
     assert PolicyFile(None).current().decide(QUESTION, NOW).run == "ask"
+
+
+def test_an_impossible_date_is_refused_when_it_is_read(tmp_path: Path) -> None:
+    rule = "{name: r, benchmark: 1, run: allow, expires: '2026-02-30'}"
+    with pytest.raises(Refusal) as caught:
+        read(policy(tmp_path, f"rules: [{rule}]"))
+    assert caught.value.code == "POLICY_INVALID"
+    assert "2026-02-30" in caught.value.message

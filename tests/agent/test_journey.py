@@ -128,3 +128,24 @@ def test_supersede_names_the_replaced_result(bench: Bench, north: Site) -> None:
     draft = north.draft("DraftResult", request)
     assert payload(draft).supersedes == first.envelope_digest
     assert north.release(draft)[0].HasField("receipt")
+
+
+def test_a_new_run_is_not_paired_with_the_old_receipt(bench: Bench, north: Site) -> None:
+    north.ready()
+    north.run()
+    request = site_pb2.DraftResultRequest(name="b1m1d1")
+    north.release(north.draft("DraftResult", request))
+    request.supersede = True
+    with pytest.raises(Refusal) as caught:
+        north.draft("DraftResult", request)
+    assert caught.value.code == "RESULT_EXISTS"
+    assert "run it again with --rerun first" in caught.value.message
+    shown = site_pb2.GetLocalResultRequest(name="b1m1d1")
+    with north.api() as api:
+        assert api.GetLocalResult(shown).result.submitted
+        first = api.GetLocalResult(shown).result.ledger_index
+        north.run(rerun=True)
+        after = api.GetLocalResult(shown)
+    assert not after.result.submitted
+    assert after.result.ledger_index == first
+    assert not after.HasField("bundle")

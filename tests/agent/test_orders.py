@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from agent.records import State
+from agent.local.messages import sent
+from agent.records import Outgoing, State
 from housecall.errors import Refusal
 from housecall.rpc import refusals
 from housecall.v1 import registry_pb2 as reg
@@ -176,3 +177,49 @@ def test_orders_wait_for_an_agent_that_is_away(bench: Bench, tmp_path: Path) -> 
     number = bench.order(second)
     with site.serving(bench, tmp_path, settings):
         assert wait_ended(bench, number).state == pb.EXECUTION_STATE_SUCCEEDED
+
+
+def test_an_order_whose_decision_fails_ends_with_a_code(
+    bench: Bench, north: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second = ready_with_second(bench, north)
+
+    def broken(*_: object) -> None:
+        raise ValueError("broken")
+
+    monkeypatch.setattr(north.agent.orders.outcomes, "decide", broken)
+    ended = wait_ended(bench, bench.order(second))
+    assert (ended.state, ended.reason) == (pb.EXECUTION_STATE_FAILED, "INTERNAL")
+
+
+def test_a_cancelled_execution_says_by_whom(bench: Bench, north: Site) -> None:
+    bench.order(ready_with_second(bench, north))
+    wait_for(north.reviews)
+    local_id = north.agent.journal.executions()[-1].id
+    with north.api() as api:
+        api.CancelLocalExecution(site_pb2.CancelLocalExecutionRequest(id=local_id))
+    assert "cancelled at the site by " in north.agent.journal.execution(local_id).problem
+
+
+def test_a_release_that_is_not_what_was_approved_is_refused(
+    bench: Bench, north: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second = ready_with_second(bench, north)
+    north.run(model_ids=[2])
+    bench.order(second)
+    (review,) = wait_for(north.reviews)
+    with north.api() as api:
+        api.ApproveReview(site_pb2.ApproveReviewRequest(id=review.id, digest=review.digest))
+    wait_for(lambda: [r for r in north.reviews() if r.kind == site_pb2.REVIEW_KIND_RELEASE])
+    execution = north.agent.journal.executions()[-1]
+    assert execution.finished_at, "also when it came from the cache"
+    (review,) = north.reviews()
+    monkeypatch.setattr("agent.reviews.Reviews._draft", lambda *_: "sha256:another")
+    with pytest.raises(Refusal) as caught, north.api() as api:
+        api.ApproveReview(site_pb2.ApproveReviewRequest(id=review.id, digest=review.digest))
+    assert caught.value.code == "REVIEW_DIGEST_DIFFERS"
+
+
+def test_a_registration_has_its_id_without_a_receipt() -> None:
+    waiting = Outgoing("sha256:a", b"", "DatasetRegistered", "dataset:7", "north/7")
+    assert sent(waiting).id == "north/7"

@@ -10,6 +10,7 @@ import pytest
 
 from housecall.errors import Refusal
 from housecall.v1 import site_pb2
+from housecall.v1 import statements_pb2 as pb
 from tests.agent.fake_engine import FakeStep
 from tests.agent.fake_engine import OutOfMemory as Oom
 from tests.agent.site import Bench, Site, prepare, wait_for
@@ -40,8 +41,7 @@ def test_hand_edits_stay_and_tasks_wait_for_a_person(north: Site) -> None:
     assert dict(dataset.cases) == {"ready": 3, "todo": 1}
     assert "STEP_FAILED" in dataset.problem
     prepared(north, "a.txt").write_text("by hand")
-    prepared(north, "todo").rename(prepared(north, "done"))
-    (north.data / "data" / "todo").unlink()
+    prepared(north, "todo").write_text("done")
     north.prepare()
     assert north.dataset().state == site_pb2.LOCAL_DATASET_STATE_PREPARED
     assert prepared(north, "a.txt").read_text() == "by hand"
@@ -184,3 +184,49 @@ def test_paths_that_cannot_be_registered(north: Site, data_path: str, expected: 
     assert code(lambda: north.draft("DraftDataset", request)) == expected
     with north.api() as api:
         assert not api.ListLocalDatasets(site_pb2.ListLocalDatasetsRequest()).datasets
+
+
+def test_raw_data_that_changed_is_refused_before_the_first_step(bench: Bench, north: Site) -> None:
+    north.register()
+    (north.data / "data" / "a.txt").write_text("another")
+    with pytest.raises(Refusal) as caught:
+        north.prepare()
+    assert caught.value.code == "DATASET_CHANGED"
+    assert "raw data of dataset north/1: expected sha256:" in caught.value.message
+    assert not bench.engine.started
+    assert north.dataset().state == site_pb2.LOCAL_DATASET_STATE_REGISTERED
+
+
+def test_raw_data_that_changes_under_the_steps_is_refused(bench: Bench, north: Site) -> None:
+    def script(step: FakeStep) -> int:
+        (north.data / "data" / "a.txt").write_text("another")
+        return prepare(step)
+
+    set_preparation(bench, script)
+    north.register()
+    assert code(north.prepare) == "DATASET_CHANGED"
+    assert north.dataset().state == site_pb2.LOCAL_DATASET_STATE_REGISTERED
+
+
+def test_a_broken_preparation_names_dataset_and_log(bench: Bench, north: Site) -> None:
+    set_preparation(bench, lambda _: 7)
+    north.register()
+    with pytest.raises(Refusal) as caught:
+        north.prepare()
+    assert caught.value.code == "STEP_FAILED"
+    assert "dataset north/1: prepare: expected exit code 0, got 7" in caught.value.message
+    assert "logs/prepare.log, `housecall dataset show 1`" in caught.value.message
+
+
+def test_a_link_in_place_of_prepared_data_is_not_mounted(north: Site) -> None:
+    north.register(already_prepared=True)
+    north.operational()
+    north.release(north.associate())
+    north.bench.carla.state(
+        pb.AssociationDecided(association_id=1, decision=pb.DECISION_APPROVE, reason="good")
+    )
+    elsewhere = north.data.parent / "elsewhere"
+    (north.data / "data").rename(elsewhere)
+    (north.data / "data").symlink_to(elsewhere)
+    (row,) = north.run(rerun=True)
+    assert row.error_code == "PATH_NOT_ALLOWED"

@@ -14,7 +14,7 @@ import yaml
 
 from agent.journal import Journal
 from agent.records import State
-from housecall.errors import Refusal
+from housecall.errors import Kind, Refusal
 from housecall.v1 import site_pb2
 from housecall.v1 import statements_pb2 as pb
 from tests.agent import site
@@ -87,8 +87,20 @@ def test_partial_results_only_where_the_benchmark_allows_them(tmp_path: Path) ->
         settings = site.enrolled(bench, tmp_path)
         with site.serving(bench, tmp_path, settings) as north:
             north.ready()
-            (row,) = north.run(rerun=True, ignore_model_errors=True)
-            assert row.error_code == "PARTIAL_NOT_ALLOWED"
+            selection = site_pb2.RunSelection(
+                benchmark_id=1, dataset_id="north/1", ignore_model_errors=True
+            )
+            plan = site_pb2.PlanRunRequest(selection=selection)
+
+            def planned() -> None:
+                with north.api() as api:
+                    api.PlanRun(plan)
+
+            assert code(planned) == "PARTIAL_NOT_ALLOWED"
+            steps = len(bench.engine.started)
+            refused = code(lambda: north.run(rerun=True, ignore_model_errors=True))
+            assert refused == "PARTIAL_NOT_ALLOWED"
+            assert len(bench.engine.started) == steps
 
 
 @pytest.mark.parametrize(
@@ -214,10 +226,12 @@ def test_a_plan_says_what_would_run(bench: Bench, north: Site) -> None:
     selection = site_pb2.RunSelection(benchmark_id=1, dataset_id="north/1")
     with north.api() as api:
         plan = api.PlanRun(site_pb2.PlanRunRequest(selection=selection))
-    assert [(item.from_cache, item.image_present) for item in plan.items] == [
-        (True, True),
-        (False, True),
+    assert [(item.model_id, item.from_cache, item.image_present) for item in plan.items] == [
+        (1, True, True),
+        (2, False, True),
+        (0, False, True),
     ]
+    assert plan.items[-1].model_name == "evaluator"
     assert plan.prepared_bytes > 0
 
 
@@ -239,3 +253,31 @@ def test_what_a_killed_agent_left_is_removed_and_run_again(bench: Bench, tmp_pat
     with site.serving(bench, tmp_path, settings) as north:
         wait_for(lambda: north.agent.journal.execution(done.id).state is State.SUCCEEDED)
         assert "left-behind" not in [each.name for each in bench.engine.adopt(left.labels)]
+
+
+def test_a_full_disk_stops_a_step(
+    bench: Bench, north: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_path: Path, reserve: int) -> None:
+        if bench.engine.started:
+            raise Refusal(Kind.EXHAUSTED, "DISK_FULL", f"{reserve}")
+
+    bench.engine.add_image(
+        sha("image of preparation"), lambda step: int(not step.stopping.wait(20))
+    )
+    north.register()
+    monkeypatch.setattr("agent.pipeline.DISK_POLL_S", 0.0)
+    monkeypatch.setattr("agent.pipeline.require_room", full)
+    assert code(north.prepare) == "DISK_FULL"
+    assert north.dataset().state == site_pb2.LOCAL_DATASET_STATE_REGISTERED
+
+
+def test_an_unknown_benchmark_comes_before_the_approval(north: Site) -> None:
+    north.register()
+    selection = site_pb2.RunSelection(benchmark_id=99, dataset_id="north/1")
+
+    def planned() -> None:
+        with north.api() as api:
+            api.PlanRun(site_pb2.PlanRunRequest(selection=selection))
+
+    assert code(planned) == "BENCHMARK_NOT_FOUND"

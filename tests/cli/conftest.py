@@ -40,6 +40,9 @@ class World:
     authority: TestAuthority = field(default_factory=TestAuthority)
     address: str = ""
 
+    def __post_init__(self) -> None:
+        self.ledger.registered = self.registry.signed.get
+
     @property
     def environment(self) -> dict[str, str]:
         return {"HOUSECALL_HOME": str(self.home), "HOUSECALL_SOCKET": str(self.socket)}

@@ -1,11 +1,12 @@
 """A real ledger in memory: real signatures, proofs and checkpoints, no rules about who may what.
 
-Entry 0 is the coordinator's own; `introduce` enrols the signer of what follows.
+Entry 0 introduces the coordinator's own key; `introduce` enrols the signer of what follows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
@@ -20,9 +21,19 @@ from tests.cli.servicer import Servicer, refuse
 ORIGIN = "demo.ledger"
 
 
+@dataclass(frozen=True)
+class Registered:
+    """A statement that a registry shows, and who signed it."""
+
+    owner: str
+    key: Ed25519PrivateKey
+    envelope: bytes
+
+
 class FakeLedger(Servicer):
     """Also answers Authority's calls: `certified` is what it certifies join keys with, `renew`
-    how it renews certificates. `withheld` entries show their leaf hashes only."""
+    how it renews certificates. `withheld` entries show their leaf hashes only; `registered` finds
+    what a registry shows by its envelope's digest."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -34,8 +45,8 @@ class FakeLedger(Servicer):
         self.enrolments: dict[str, int] = {}
         self.certified: list[bytes] = []
         self.renew: Callable[[Any], Any] | None = None
-        first = statement.build(pb.JoinTokenIssued(name="spiffe://demo/person/ada"), {})
-        self.add(statement.sign(first, Ed25519PrivateKey.generate()))
+        self.registered: Callable[[str], Registered | None] = lambda _digest: None
+        self.introduce("spiffe://demo/coordinator", Ed25519PrivateKey.generate())
 
     def introduce(self, name: str, key: Ed25519PrivateKey) -> None:
         public = key.public_key().public_bytes_raw()
@@ -85,11 +96,23 @@ class FakeLedger(Servicer):
     def GetBundle(self, request: Any, context: grpc.ServicerContext) -> Any:
         index = request.ledger_index
         if request.envelope_digest:
-            index = len(self.envelopes) - 1
+            index = self._index(request.envelope_digest)
         if index in self.withheld:
             text = f"there is no ledger entry {index}, or it is not yours to see"
             refuse(context, Refusal(Kind.NOT_FOUND, "LEDGERENTRY_NOT_FOUND", text))
         return ledger_pb2.GetBundleResponse(bundle=self.bundle(index))
+
+    def _index(self, envelope_digest: str) -> int:
+        """Of an entry by its digest; what a registry shows is entered when it is asked for. An
+        unknown digest is the newest entry's."""
+        known = [statement.digest(envelope) for envelope in self.envelopes]
+        if envelope_digest in known:
+            return known.index(envelope_digest)
+        found = self.registered(envelope_digest)
+        if found is None:
+            return len(self.envelopes) - 1
+        self.introduce(found.owner, found.key)
+        return self.add(found.envelope)
 
     def GetConsistencyProof(self, request: Any, context: grpc.ServicerContext) -> Any:
         proof = merkle.consistency_proof(request.old_size, request.new_size, self._get)

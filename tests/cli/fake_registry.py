@@ -7,14 +7,19 @@ from collections.abc import Iterator
 from typing import Any
 
 import grpc
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from google.protobuf.message import Message
 
+from housecall import statement
 from housecall.errors import Kind, Refusal
 from housecall.v1 import registry_pb2 as registry
 from housecall.v1 import statements_pb2 as pb
+from tests.cli.fake_ledger import Registered
 from tests.cli.servicer import Servicer, refuse
 
 ADA = "spiffe://demo/person/ada"
 NORTH = "spiffe://demo/site/north"
+CONFIGURATION = "container_type: DockerImage\nimage: x\n"
 
 
 def digest(letter: str) -> str:
@@ -23,6 +28,11 @@ def digest(letter: str) -> str:
 
 def origin(owner: str, letter: str, index: int = 0) -> registry.Origin:
     return registry.Origin(ledger_index=index, envelope_digest=digest(letter), owner=owner)
+
+
+def container_digest(number: int) -> str:
+    """Of the container with this number."""
+    return statement.container_digest(digest("b"), CONFIGURATION, f"n: {number}\n", "")
 
 
 def page(response: Any, field: str, items: list[Any], request: Any) -> Any:
@@ -34,20 +44,20 @@ def page(response: Any, field: str, items: list[Any], request: Any) -> Any:
 
 
 class FakeRegistry(Servicer):
-    """Its lists are public, to be changed by a test."""
+    """Its lists are public, to be changed by a test. Containers and models are really signed."""
 
     def __init__(self) -> None:
         super().__init__()
         self.containers = [
             registry.Container(
                 id=n,
-                origin=origin(ADA, "a"),
                 statement=pb.ContainerRegistered(
                     name=name,
                     role=pb.CONTAINER_ROLE_MODEL,
                     image_digest=digest("b"),
-                    configuration="container_type: DockerImage\nimage: x\n",
-                    container_digest=digest(str(n)),
+                    configuration=CONFIGURATION,
+                    parameters=f"n: {n}\n",
+                    container_digest=container_digest(n),
                 ),
             )
             for n, name in ((1, "prepare"), (2, "evaluate"), (3, "forest"))
@@ -55,19 +65,27 @@ class FakeRegistry(Servicer):
         self.models = [
             registry.Model(
                 id=n,
-                origin=origin(ADA, "c"),
-                statement=pb.ModelRegistered(name=name, container=pb.Pin(id=3, digest=digest("3"))),
+                statement=pb.ModelRegistered(
+                    name=name, container=pb.Pin(id=3, digest=container_digest(3))
+                ),
             )
             for n, name in ((1, "forest"), (2, "neighbours"))
         ]
+        self.key = Ed25519PrivateKey.generate()
+        self.problem: grpc.StatusCode | None = None
+        self.signed: dict[str, Registered] = {}
+        for container in self.containers:
+            container.origin.CopyFrom(self.origin_of(container.statement))
+        for model in self.models:
+            model.origin.CopyFrom(self.origin_of(model.statement))
         self.benchmark = registry.Benchmark(
             id=1,
             origin=origin(ADA, "d", 7),
             statement=pb.BenchmarkRegistered(
                 name="tissue",
-                preparation=pb.Pin(id=1, digest=digest("1")),
-                reference_model=pb.Pin(id=1, digest=digest("3")),
-                evaluator=pb.Pin(id=2, digest=digest("2")),
+                preparation=pb.Pin(id=1, digest=container_digest(1)),
+                reference_model=pb.Pin(id=1, digest=container_digest(3)),
+                evaluator=pb.Pin(id=2, digest=container_digest(2)),
                 committee=[ADA],
                 votes_needed=1,
             ),
@@ -104,7 +122,7 @@ class FakeRegistry(Servicer):
                 statement=pb.ResultSubmitted(
                     benchmark_id=1,
                     dataset_id="north/1",
-                    model=pb.Pin(id=1, digest=digest("3")),
+                    model=pb.Pin(id=1, digest=container_digest(3)),
                     purpose=pb.PURPOSE_BENCHMARK,
                 ),
             )
@@ -112,6 +130,13 @@ class FakeRegistry(Servicer):
         self.results[0].statement.metrics.update({"auc": 0.9, "cases": 12})
         self.executions: list[registry.Execution] = []
         self.sites = [registry.Site(name=NORTH, connected=True, agent_version="0.1.0")]
+
+    def origin_of(self, predicate: Message) -> registry.Origin:
+        """Of a statement that ada signs for this; the ledger finds it in `signed`."""
+        envelope = statement.sign(statement.build(predicate, {}), self.key)
+        name = statement.digest(envelope)
+        self.signed[name] = Registered(ADA, self.key, envelope)
+        return registry.Origin(envelope_digest=name, owner=ADA)
 
     def GetCaller(
         self, request: registry.GetCallerRequest, context: grpc.ServicerContext
@@ -165,6 +190,8 @@ class FakeRegistry(Servicer):
 
     def GetExecution(self, request: Any, context: grpc.ServicerContext) -> Any:
         self.asked.append(request)
+        if self.problem is not None:
+            context.abort(self.problem, "away")
         found = next(e for e in self.executions if e.id == request.id)
         return registry.GetExecutionResponse(execution=found)
 

@@ -43,12 +43,19 @@ class FakeSite(Servicer):
         self.state = site_pb2.LOCAL_DATASET_STATE_PREPARED
         self.drafted = b""
         self.hangs = False
+        self.ordered = 7
+        self.waiting = b'{"what": "would leave"}'
+        self.metrics: dict[str, Any] = {}
         self.left_alone = threading.Event()
         self.rows = [
             site_pb2.RunRow(model_id=1, model_name="forest", result="b1m1d1", from_cache=True),
             site_pb2.RunRow(model_id=2, model_name="tree", result="b1m2d1", partial=True),
             site_pb2.RunRow(
-                model_id=3, model_name="net", error_code="STEP_FAILED", error="infer ended with 3"
+                model_id=3,
+                model_name="net",
+                error_code="STEP_FAILED",
+                error="infer ended with 3",
+                local_execution_id=5,
             ),
         ]
         self.dataset = site_pb2.LocalDataset(
@@ -95,9 +102,12 @@ class FakeSite(Servicer):
         yield step("infer", pb.STEP_STATE_RUNNING)
         yield WorkEvent(log=WorkEvent.LogLine(step="infer", text="batch 1\x1b[2J of 2"))
         yield step("infer", pb.STEP_STATE_SUCCEEDED, seconds=12)
-        yield self._draft(
-            pb.AssociationRequested(dataset_id="north/1", benchmark_id=request.benchmark_id)
-        )
+        asked = pb.AssociationRequested(dataset_id="north/1", benchmark_id=request.benchmark_id)
+        draft = self._draft(asked)
+        test = pb.ResultSubmitted(benchmark_id=1, dataset_id="north/1")
+        test.metrics.update(self.metrics)
+        draft.draft.statements.insert(0, statement.build(test, {}))
+        yield draft
 
     def DraftWithdrawal(self, request: Any, context: grpc.ServicerContext) -> Iterator[WorkEvent]:
         self.asked.append(request)
@@ -108,7 +118,9 @@ class FakeSite(Servicer):
     def DraftResult(self, request: Any, context: grpc.ServicerContext) -> Iterator[WorkEvent]:
         self.asked.append(request)
         self._check(context)
-        yield self._draft(pb.ResultSubmitted(benchmark_id=1, dataset_id="north/1"))
+        result = pb.ResultSubmitted(benchmark_id=1, dataset_id="north/1")
+        result.metrics.update(self.metrics)
+        yield self._draft(result)
 
     def Release(self, request: Any, context: grpc.ServicerContext) -> Any:
         self.asked.append(request)
@@ -220,8 +232,9 @@ class FakeSite(Servicer):
             benchmark_name="tissue",
             model=pb.Pin(id=4, digest=digest("4")),
             model_name="late",
-            statement=b'{"what": "would leave"}',
+            statement=self.waiting,
             digest=digest("8"),
+            execution_id=self.ordered,
         )
 
     def _execution(self) -> site_pb2.LocalExecution:

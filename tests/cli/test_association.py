@@ -6,6 +6,7 @@ import json
 import os
 from pathlib import Path
 
+import grpc
 import pytest
 
 from cli.commands import model_associate
@@ -13,7 +14,7 @@ from housecall import statement
 from housecall.v1 import registry_pb2, site_pb2
 from housecall.v1 import statements_pb2 as pb
 from tests.cli.conftest import World
-from tests.cli.fake_registry import NORTH, digest, origin
+from tests.cli.fake_registry import NORTH, container_digest, digest, origin
 
 CONFIG = """\
 container_type: DockerImage
@@ -62,6 +63,16 @@ def test_a_vote_needs_a_reason(elsewhere: World) -> None:
     result = elsewhere.run("association", "approve", "1")
     assert result.exit_code == 2
     assert "Missing option '--reason'" in result.stderr
+
+
+@pytest.mark.parametrize("verb", ["approve", "reject", "withdraw"])
+def test_a_reason_says_something(elsewhere: World, verb: str) -> None:
+    before = len(elsewhere.ledger.envelopes)
+    result = elsewhere.run("association", verb, "1", "--reason", " ")
+    assert result.exit_code == 2
+    assert "--reason: expected a text, got an empty one" in result.stderr
+    assert "[USAGE]" in result.stderr
+    assert len(elsewhere.ledger.envelopes) == before
 
 
 def test_withdraw_at_a_site_is_a_draft(at_site: World) -> None:
@@ -123,27 +134,66 @@ def test_container_register_asks_the_engine(
     elsewhere: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "c.yaml").write_text(CONFIG)
-    found = {"Id": digest("1"), "RepoDigests": [f"demo/forest@{digest('2')}"]}
-    docker = tmp_path / "docker"
-    docker.write_text(f"#!/bin/sh\ncat <<'END'\n{json.dumps(found)}\nEND\n")
-    docker.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    _engine(tmp_path, monkeypatch)
     elsewhere.done("container", "register", "--role", "model", "--config", str(tmp_path / "c.yaml"))
     assert elsewhere.ledger.stated().image_digest == digest("2")
+
+
+@pytest.mark.parametrize("known", [digest("1"), digest("2")])
+def test_a_digest_may_not_contradict_the_engine(
+    elsewhere: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, known: str
+) -> None:
+    config = tmp_path / "c.yaml"
+    words = ("container", "register", "--role", "model", "--config", str(config))
+    _engine(tmp_path, monkeypatch)
+    named = CONFIG.replace("forest:1", f"forest:1@{digest('3')}")
+    for text, more in ((CONFIG, ("--image-digest", digest("3"))), (named, ())):
+        config.write_text(text)
+        result = elsewhere.run(*words, *more)
+        assert result.exit_code == 5
+        assert f"demo/forest:1: expected {digest('3')}, got {digest('2')} or" in result.stderr
+        assert "[IMAGE_DIGEST_DIFFERS]" in result.stderr
+    config.write_text(CONFIG)
+    elsewhere.done(*words, "--image-digest", known)
+    assert elsewhere.ledger.stated().image_digest == known
+
+
+def test_a_name_that_the_engine_does_not_know_is_accepted(
+    elsewhere: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text(CONFIG.replace("forest:1", "other:1"))
+    _engine(tmp_path, monkeypatch)
+    words = ("container", "register", "--role", "model", "--config", str(config))
+    elsewhere.done(*words, "--image-digest", digest("3"))
+    assert elsewhere.ledger.stated().image_digest == digest("3")
+
+
+def _engine(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A docker command that knows demo/forest:1 and nothing else."""
+    found = {"Id": digest("1"), "RepoDigests": [f"demo/forest@{digest('2')}"]}
+    docker = folder / "docker"
+    docker.write_text(
+        "#!/bin/sh\nfor last; do :; done\n"
+        '[ $last = demo/forest:1 ] || { echo "no such image $last" >&2; exit 1; }\n'
+        f"cat <<'END'\n{json.dumps(found)}\nEND\n"
+    )
+    docker.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
 
 
 def test_container_and_model_lists(elsewhere: World) -> None:
     assert len(elsewhere.json("container", "ls")) == 3
     assert "configuration:\n    | container_type" in elsewhere.done("container", "show", "1")
     lines = elsewhere.done("model", "ls").splitlines()
-    assert lines[2].split() == ["1", "forest", "ada", "3", "3" * 12]
+    assert lines[2].split() == ["1", "forest", "ada", "3", container_digest(3)[7:19]]
     assert elsewhere.json("model", "show", "2")["statement"]["name"] == "neighbours"
 
 
 def test_model_register_pins_its_container(elsewhere: World) -> None:
     elsewhere.done("model", "register", "--name", "net", "--container", "3")
     stated = elsewhere.ledger.stated()
-    assert stated.container == pb.Pin(id=3, digest=digest("3"))
+    assert stated.container == pb.Pin(id=3, digest=container_digest(3))
 
 
 def test_model_associate_without_a_reference_dataset(elsewhere: World) -> None:
@@ -192,6 +242,28 @@ def test_model_associate_says_why_a_test_failed(elsewhere: World) -> None:
     assert "[TEST_FAILED]" in result.stderr
 
 
+def test_model_associate_outlives_a_restart_of_the_coordinator(
+    elsewhere: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _wants_test(elsewhere)
+    elsewhere.registry.executions.append(_execution(pb.EXECUTION_STATE_WAITING_CONSENT))
+    away = iter([grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED])
+
+    def passes(_seconds: float) -> None:
+        elsewhere.registry.problem = next(away, None)
+        if elsewhere.registry.problem is None:
+            elsewhere.registry.executions[0].state = pb.EXECUTION_STATE_SUCCEEDED
+            elsewhere.registry.results.append(_test_result())
+
+    monkeypatch.setattr(model_associate, "sleep", passes)
+    result = elsewhere.run("model", "associate", "2", "--benchmark", "1", "--yes")
+    assert result.exit_code == 0, result.output
+    hint = "a person at the reference site must act (`housecall review ls` there)"
+    assert f"test, execution 8: waiting_consent; {hint}" in result.stderr
+    assert result.stderr.count("test, execution 8: not to be seen, ") == 2
+    assert elsewhere.ledger.stated().test_digest == digest("8")
+
+
 def test_model_associate_gives_up_in_time(
     elsewhere: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -213,7 +285,7 @@ def _test_result() -> registry_pb2.Result:
         name="north/b1m2d1",
         origin=origin(NORTH, "8"),
         statement=pb.ResultSubmitted(
-            purpose=pb.PURPOSE_TEST, model=pb.Pin(id=2, digest=digest("3"))
+            purpose=pb.PURPOSE_TEST, model=pb.Pin(id=2, digest=container_digest(3))
         ),
     )
     result.statement.metrics.update({"auc": 0.75})
@@ -224,7 +296,7 @@ def _execution(state: pb.ExecutionState.ValueType) -> registry_pb2.Execution:
     return registry_pb2.Execution(
         id=8,
         dataset_id="north/1",
-        model=pb.Pin(id=2, digest=digest("3")),
+        model=pb.Pin(id=2, digest=container_digest(3)),
         purpose=pb.PURPOSE_TEST,
         state=state,
         step="infer" if state == pb.EXECUTION_STATE_RUNNING else "",

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from cli.commands import benchmark_watch
 from cli.commands.benchmark_rows import count
 from housecall.v1 import registry_pb2, site_pb2
 from housecall.v1 import statements_pb2 as pb
 from tests.cli.conftest import World
-from tests.cli.fake_registry import ADA, NORTH, digest, origin
+from tests.cli.fake_registry import ADA, NORTH, container_digest, origin
 
 RUN = ("benchmark", "run", "1", "--dataset", "1")
 
@@ -87,6 +88,31 @@ def test_run_selects(at_site: World, tmp_path: Path) -> None:
     assert "expected model numbers, got 'forest'" in result.stderr
 
 
+@pytest.mark.parametrize("text", ["", "\n# none of them\n"])
+def test_a_file_without_numbers_is_not_every_model(
+    at_site: World, tmp_path: Path, text: str
+) -> None:
+    listed = tmp_path / "models.txt"
+    listed.write_text(text)
+    result = at_site.run(*RUN, "--models-from-file", str(listed))
+    assert result.exit_code == 2
+    assert f"{listed}: expected at least one model number, got none" in result.stderr
+    assert "[USAGE]" in result.stderr
+    assert not at_site.site.asked
+
+
+def test_the_first_failure_is_to_be_looked_at(at_site: World) -> None:
+    at_site.site.rows[2].error = ""
+    at_site.site.rows.reverse()
+    result = at_site.run(*RUN)
+    lines = result.stdout.splitlines()
+    assert [line.split()[0] for line in lines[2:5]] == ["1", "2", "3"], "by the models' ids"
+    assert lines[4].split("  ")[-1] == "[STEP_FAILED]"
+    assert "Next: housecall execution show 5" in result.stderr
+    at_site.site.rows.pop(0)
+    assert "execution show" not in at_site.run(*RUN).stderr
+
+
 def test_dry_run_says_what_it_needs(at_site: World) -> None:
     text = at_site.done(*RUN, "--dry-run")
     assert "pull 3.0 GiB" in text
@@ -109,7 +135,7 @@ def test_all_sites_orders_what_is_missing_pinned(elsewhere: World) -> None:
     running = registry_pb2.Execution(
         id=8,
         dataset_id="south/1",
-        model=pb.Pin(id=2, digest=digest("3")),
+        model=pb.Pin(id=2, digest=container_digest(3)),
         state=pb.EXECUTION_STATE_RUNNING,
     )
     elsewhere.registry.executions.append(running)
@@ -119,7 +145,9 @@ def test_all_sites_orders_what_is_missing_pinned(elsewhere: World) -> None:
     assert all(isinstance(order, pb.ExecutionRequested) for order in orders)
     pairs = [[(line.dataset_id, line.model.id) for line in order.executions] for order in orders]
     assert pairs == [[("north/1", 2)], [("south/1", 1)]], "one statement a dataset"
-    assert {line.model.digest for order in orders for line in order.executions} == {digest("3")}
+    assert {line.model.digest for order in orders for line in order.executions} == {
+        container_digest(3)
+    }
     assert "south/1: ledger entry" in result.output
     assert "ordered 2 executions" in result.output
     assert "Next: housecall benchmark watch 1" in result.stderr
@@ -133,12 +161,12 @@ def test_all_sites_reruns_and_selects(elsewhere: World) -> None:
 
 
 def test_all_sites_asks_and_appends_nothing_unasked(elsewhere: World) -> None:
-    before = len(elsewhere.ledger.envelopes)
     result = elsewhere.run("benchmark", "run", "1", "--all-sites")
     assert result.exit_code == 6
     assert "Order these 3 executions?" in result.stderr
     assert elsewhere.run("benchmark", "run", "1", "--all-sites", "--dry-run").exit_code == 0
-    assert len(elsewhere.ledger.envelopes) == before
+    stated = [elsewhere.ledger.stated(n + 1) for n in range(len(elsewhere.ledger.envelopes))]
+    assert not [each for each in stated if isinstance(each, pb.ExecutionRequested)]
 
 
 def test_all_sites_refuses_a_model_that_is_not_approved(elsewhere: World) -> None:
@@ -154,6 +182,14 @@ def test_watch_prints_a_table_a_change(elsewhere: World) -> None:
     assert cells == ["north/1", "connected", "running: infer", "-"]
     assert "submitted" in boards[1]
     assert "running" not in elsewhere.done("benchmark", "watch", "1").split("\n\n")[1]
+
+
+def test_watch_has_the_models_in_order() -> None:
+    snapshot = registry_pb2.WatchBenchmarkResponse(dataset_ids=["north/1"], model_ids=[10, 2])
+    snapshot.cells.add(dataset_id="north/1", model_id=10, submitted=True)
+    titles, _, row = benchmark_watch.board(snapshot, {2: "tree", 10: "net"}).splitlines()
+    assert re.split("  +", titles)[2:] == ["2 tree", "10 net"]
+    assert re.split("  +", row)[2:] == ["-", "submitted"]
 
 
 def test_watch_once_and_in_json(elsewhere: World) -> None:
@@ -173,8 +209,8 @@ def test_create_pins_by_digest(elsewhere: World, tmp_path: Path) -> None:
     assert "created benchmark 4 (skin): ledger entry" in elsewhere.done(*words)
     stated = elsewhere.ledger.stated()
     assert isinstance(stated, pb.BenchmarkRegistered)
-    assert stated.preparation == pb.Pin(id=1, digest=digest("1"))
-    assert stated.reference_model == pb.Pin(id=1, digest=digest("3"))
+    assert stated.preparation == pb.Pin(id=1, digest=container_digest(1))
+    assert stated.reference_model == pb.Pin(id=1, digest=container_digest(3))
     assert list(stated.committee) == [ADA, "spiffe://demo/person/grace"]
     assert stated.metrics_schema == '{"type": "object"}\n'
     assert list(stated.policy.datasets.allowlist) == [NORTH, "spiffe://demo/site/south"]
@@ -211,3 +247,53 @@ def test_policy_changes_only_what_is_named(elsewhere: World) -> None:
     assert stated.policy.reference_dataset_id == "reference/1"
     assert stated.policy.datasets.mode == pb.APPROVAL_MODE_NEVER
     assert elsewhere.run("benchmark", "policy", "1").exit_code == 2
+
+
+CREATE = (
+    *("benchmark", "create", "--name", "skin", "--preparation", "1"),
+    *("--reference-model", "1", "--evaluator", "2"),
+)
+ORDER = ("benchmark", "run", "1", "--all-sites", "--yes")
+
+
+def untrue(world: World, *words: str) -> str:
+    """How it refuses what was never signed; nothing may be stated then."""
+    result = world.run(*words)
+    assert result.exit_code == 5, result.output
+    assert "[REGISTRY_UNTRUE]" in result.stderr
+    kinds = (pb.BenchmarkRegistered, pb.ExecutionRequested)
+    assert not isinstance(world.ledger.stated(), kinds)
+    return result.stderr
+
+
+@pytest.mark.parametrize("words", [CREATE, ORDER])
+def test_a_model_that_was_never_signed_is_not_pinned(
+    elsewhere: World, words: tuple[str, ...]
+) -> None:
+    for model in elsewhere.registry.models:
+        model.statement.container.digest = container_digest(1)
+    text = untrue(elsewhere, *words)
+    assert "expected the ModelRegistered that was signed, got other content" in text
+
+
+@pytest.mark.parametrize("words", [CREATE, ORDER])
+def test_another_owner_is_not_believed(elsewhere: World, words: tuple[str, ...]) -> None:
+    for model in elsewhere.registry.models:
+        model.origin.owner = NORTH
+    assert f"expected owner {ADA}, got {NORTH}" in untrue(elsewhere, *words)
+
+
+def test_a_container_is_its_parts(elsewhere: World) -> None:
+    container = elsewhere.registry.containers[0]
+    container.statement.container_digest = container_digest(2)
+    container.origin.CopyFrom(elsewhere.registry.origin_of(container.statement))
+    text = untrue(elsewhere, *CREATE)
+    expected = f"expected digest {container_digest(1)} of its parts, got {container_digest(2)}"
+    assert f"container 1: {expected}" in text
+
+
+def test_another_number_or_envelope_is_refused(elsewhere: World) -> None:
+    elsewhere.registry.containers[0].origin.envelope_digest = container_digest(9)
+    assert f"expected envelope {container_digest(9)}" in untrue(elsewhere, *CREATE)
+    elsewhere.registry.containers[0].id = 9
+    assert "container 1: expected number 1, got 9" in untrue(elsewhere, *CREATE)

@@ -175,6 +175,27 @@ def test_set_operational_and_associate(at_site: World) -> None:
     assert (request.dataset_id, request.benchmark_id) == ("north/1", 1)
 
 
+def test_associate_shows_the_metrics_of_what_leaves(at_site: World) -> None:
+    at_site.site.metrics = {"auc": 0.5}
+    text = at_site.done("dataset", "associate", "1", "--benchmark", "1", "-y")
+    assert "\nmetrics:\n  auc: 0.5\n" in text
+
+
+def test_metadata_is_written_by_the_preparation(at_site: World) -> None:
+    result = at_site.run(*REGISTER, "--metadata-path", "/m", "--yes")
+    assert result.exit_code == 2
+    assert "the preparation writes the metadata itself" in result.stderr
+    assert "[USAGE]" in result.stderr
+    assert not at_site.site.asked
+    at_site.done(*REGISTER, "--metadata-path", "/m", "--already-prepared", "--yes")
+    assert at_site.site.last(site_pb2.DraftDatasetRequest).metadata_path == "/m"
+
+
+def test_csv_has_digests_whole(at_site: World) -> None:
+    row = at_site.done("dataset", "ls", "--mine", "-o", "csv").splitlines()[1]
+    assert row == f"north/1,tissue,prepared,true,,sha256:{'a' * 64},,"
+
+
 def test_log_lines_cannot_steer_the_terminal(at_site: World) -> None:
     result = at_site.run("dataset", "associate", "1", "--benchmark", "1", "-y")
     assert "infer | batch 1\\x1b[2J of 2" in result.stderr

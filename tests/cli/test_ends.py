@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import stat
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -111,7 +112,7 @@ def test_ledger_checkpoint_and_entry(elsewhere: World) -> None:
     assert elsewhere.done("ledger", "checkpoint") == elsewhere.ledger.checkpoint()
     entry = elsewhere.json("ledger", "entry", "1")
     assert (entry["kind"], entry["signer"]) == ("ParticipantEnrolled", ADA)
-    assert elsewhere.json("ledger", "entry", "0")["signer"] == "coordinator"
+    assert elsewhere.json("ledger", "entry", "0")["signer"] == "spiffe://demo/coordinator"
 
 
 def test_ledger_verify_remembers_and_demands_growth(elsewhere: World) -> None:
@@ -199,6 +200,20 @@ def test_revoke_a_participant(elsewhere: World) -> None:
     assert elsewhere.ledger.stated().name == "spiffe://demo/site/north"
     bare = elsewhere.run("admin", "revoke", "north", "--reason", "r", "--yes")
     assert "expected site/NAME or person/NAME" in bare.stderr
+
+
+def test_revoking_oneself_is_asked_with_a_warning(
+    elsewhere: World, terminal: Callable[[], None]
+) -> None:
+    words = ("admin", "revoke", "person/ada", "--reason", "left")
+    result = elsewhere.run(*words, typed="\n")
+    assert result.exit_code == 11
+    assert "warning: this is you" in result.stderr
+    assert "`housecall-coordinator operator-token`" in result.stderr
+    assert f"Revoke yourself, {ADA}, for good? [y/N]" in result.stderr
+    assert elsewhere.run(*words[:-1], "").exit_code == 2
+    other = elsewhere.run("admin", "revoke", "person/grace", "--reason", "left", typed="\n")
+    assert "this is you" not in other.stderr
 
 
 def test_enroll_takes_text_a_file_and_standard_input(world: World, tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from housecall.identity import Identity
 from housecall.v1 import registry_pb2, site_pb2
 from housecall.v1 import statements_pb2 as pb
 from tests.cli.conftest import World
-from tests.cli.fake_registry import ADA
+from tests.cli.fake_registry import NORTH
 
 
 def submitted(world: World, signer: Identity, predicate: object = None) -> None:
@@ -27,8 +29,8 @@ def submitted(world: World, signer: Identity, predicate: object = None) -> None:
 
 @pytest.fixture
 def file(at_site: World, tmp_path: Path) -> Path:
-    signer = at_site.authority.person(ADA, "", "", age=timedelta(hours=1))
-    at_site.ledger.introduce(ADA, signer.signing_key)
+    signer = at_site.authority.person(NORTH, "", "", age=timedelta(hours=1))
+    at_site.ledger.introduce(NORTH, signer.signing_key)
     submitted(at_site, signer)
     path = tmp_path / "b1m4d1.json"
     result = at_site.run("result", "export", "b1m4d1", "--file", str(path))
@@ -39,14 +41,14 @@ def file(at_site: World, tmp_path: Path) -> Path:
 def test_verify_offline_with_a_key(at_site: World, file: Path) -> None:
     text = at_site.done("result", "verify", str(file), "--ledger-key", at_site.ledger.verifier_key)
     assert text.count(": yes") == 5
-    assert f"signed by ada ({ADA}), entry 2 of demo.ledger" in text
+    assert f"signed by north ({NORTH}), entry 2 of demo.ledger" in text
     assert "auc: 0.9" in text
 
 
 def test_verify_in_json_with_a_key_file(at_site: World, file: Path, tmp_path: Path) -> None:
     (tmp_path / "key").write_text(at_site.ledger.verifier_key + "\n")
     answer = at_site.json("result", "verify", str(file), "--ledger-key", str(tmp_path / "key"))
-    assert (answer["verified"], answer["signer"], answer["ledger_index"]) == (True, ADA, 2)
+    assert (answer["verified"], answer["signer"], answer["ledger_index"]) == (True, NORTH, 2)
     assert answer["statement"]["metrics"] == {"auc": 0.9, "cases": 42}
 
 
@@ -73,8 +75,8 @@ def test_verify_refuses_a_changed_file(at_site: World, file: Path) -> None:
 
 
 def test_verify_refuses_what_is_no_result(at_site: World, file: Path) -> None:
-    signer = at_site.authority.person(ADA, "", "", age=timedelta(hours=1))
-    at_site.ledger.introduce(ADA, signer.signing_key)
+    signer = at_site.authority.person(NORTH, "", "", age=timedelta(hours=1))
+    at_site.ledger.introduce(NORTH, signer.signing_key)
     submitted(at_site, signer, predicate="a model")
     at_site.done("result", "export", "b1m4d1", "--file", str(file))
     words = ("result", "verify", str(file), "--ledger-key", at_site.ledger.verifier_key)
@@ -87,6 +89,8 @@ def test_show_takes_local_names_global_names_and_files(at_site: World, file: Pat
     whole = at_site.json("result", "show", "north/b1m1d1")
     assert whole["origin"]["ledger_index"] == 2**53 + 1
     assert at_site.json("result", "show", str(file))["verified"] is False
+    text = at_site.done("result", "show", str(file))
+    assert f"verified: not checked; run housecall result verify {file}\n" in text
 
 
 def test_export_before_submission(at_site: World, tmp_path: Path) -> None:
@@ -97,7 +101,9 @@ def test_export_before_submission(at_site: World, tmp_path: Path) -> None:
 
 
 def test_export_of_a_global_name(elsewhere: World, tmp_path: Path) -> None:
-    submitted(elsewhere, elsewhere.enrol())
+    signer = elsewhere.authority.person(NORTH, "", "", age=timedelta(hours=1))
+    elsewhere.ledger.introduce(NORTH, signer.signing_key)
+    submitted(elsewhere, signer)
     path = tmp_path / "r.json"
     elsewhere.done("result", "export", "north/b1m1d1", "--file", str(path))
     assert "4. the enrolment is signed" in elsewhere.done("result", "verify", str(path))
@@ -164,5 +170,44 @@ def test_approve_a_release_shows_it_first(at_site: World) -> None:
 
 
 def test_refuse(at_site: World) -> None:
-    assert not at_site.json("review", "refuse", "1")["approved"]
+    assert not at_site.json("review", "refuse", "1", "--yes")["approved"]
     assert at_site.site.last(site_pb2.RefuseReviewRequest).id == 1
+
+
+@pytest.mark.parametrize(
+    ("number", "question", "code"),
+    [("1", "Refuse this run?", "CONSENT_REFUSED"), ("2", "Refuse this result?", "RELEASE_REFUSED")],
+)
+def test_refuse_shows_what_it_states_and_asks(
+    at_site: World, terminal: Callable[[], None], number: str, question: str, code: str
+) -> None:
+    result = at_site.run("review", "refuse", number, typed="\n")
+    assert result.exit_code == 11
+    assert '{"what": "would leave"}' in result.stdout
+    assert f"A refusal states that execution 7 ended refused, code {code};" in result.stdout
+    assert f"{question} [y/N]" in result.stderr
+    assert "declined: it still waits for review" in result.stderr
+    assert not any(isinstance(r, site_pb2.RefuseReviewRequest) for r in at_site.site.asked)
+    assert at_site.run("review", "refuse", number, typed="y\n").exit_code == 0
+
+
+def test_a_statement_is_shown_as_it_was_given(at_site: World) -> None:
+    given = '{"payload": "aGlkZGVu", "metrics": 1}'
+    at_site.site.waiting = given.encode()
+    assert at_site.json("review", "show", "2")["statement"] == given
+    assert f"statement: {given}" in at_site.done("review", "show", "1")
+
+
+def test_submit_shows_the_metrics_below_the_statement(at_site: World) -> None:
+    at_site.site.metrics = {"auc": 0.75, "cases": 12}
+    text = at_site.done("result", "submit", "b1m4d1", "--yes")
+    assert "\nmetrics:\n  auc: 0.75\n  cases: 12\n" in text
+    assert text.index("digest of what would leave") < text.index("\nmetrics:")
+
+
+def test_csv_has_values_whole(at_site: World) -> None:
+    header, row = at_site.done("result", "ls", "-o", "csv").splitlines()
+    assert header.split(",")[4:6] == ["metrics", "partial"]
+    (values,) = csv.reader([row])
+    assert json.loads(values[4]) == {"auc": 0.987654321, "cases": 42, "interval": [0.9, 1]}
+    assert values[5] == "false"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import pytest
+from rich.console import Console
 
+from cli.bars import Bars
 from cli.messages import number, plain, word, words
-from cli.meter import Meter, duration, size
+from cli.meter import Meter, clock_text, duration, size
 from cli.output import brief, cell, clean, get, short, table, tree
 from cli.progress import Lines, step_text
 from housecall.v1 import registry_pb2, site_pb2
@@ -61,6 +64,8 @@ def test_cells() -> None:
     assert [cell(value) for value in values] == ["yes", "no", "-", "-", "0.123457", "-"]
     assert cell(["spiffe://demo/person/ada", "x"]) == "ada, x"
     assert cell("two\nlines") == "two lines"
+    assert cell("2026-01-02T03:04:05.678901Z") == "2026-01-02T03:04:05Z"
+    assert cell("2026-01-02T03:04:05Z") == "2026-01-02T03:04:05Z"
     assert short("spiffe://demo/coordinator") == "coordinator"
     assert brief("sha256:" + "a" * 64) == "a" * 12
     assert get({"a": {"b": None}}, "a.b.c") is None
@@ -130,3 +135,38 @@ def test_a_failed_step_says_why() -> None:
     )
     expected = "infer: failed in 0:01:01, exit code 137: took more than 4.0 GiB [OUT_OF_MEMORY]"
     assert step_text(step) == expected
+
+
+def test_a_clock_that_has_been_running() -> None:
+    assert [clock_text(s) for s in (0, 12.9, 65, 3900)] == ["0:00", "0:12", "1:05", "1:05:00"]
+
+
+def test_a_running_step_has_a_clock_and_full_bars_go_away() -> None:
+    now, screen = 0.0, io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=100, color_system=None)
+    bars = Bars(lambda: now, console)
+
+    def drawn() -> str:
+        """What stands below the lines now."""
+        with console.capture() as capture:
+            console.print(bars.drawing())
+        return capture.get()
+
+    def step(state: pb.StepState.ValueType) -> None:
+        change = site_pb2.WorkEvent.StepChange(step="infer", state=state)
+        bars.show(site_pb2.WorkEvent(step=change), "model 2: ")
+
+    def count(done: int) -> None:
+        amount = site_pb2.WorkEvent.Amount(label="raw data", done=done, total=10, unit="cases")
+        bars.show(site_pb2.WorkEvent(amount=amount))
+
+    step(pb.STEP_STATE_RUNNING)
+    count(5)
+    now = 12.4
+    assert "model 2: infer: running 0:12" in drawn()
+    assert "5 cases of 10 cases, 50 %" in drawn()
+    count(10)
+    assert "raw data" not in drawn()
+    step(pb.STEP_STATE_SUCCEEDED)
+    assert "running" not in drawn()
+    assert "model 2: infer: succeeded" in screen.getvalue()

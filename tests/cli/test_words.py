@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -86,6 +87,26 @@ def test_help_lists_every_command(world: World, words: list[str]) -> None:
     assert isinstance(group, click.Group)
     for name in group.list_commands(click.Context(group)):
         assert f"\n  {name} " in text
+
+
+def groups(group: click.Group, words: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    yield words
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        if isinstance(command, click.Group):
+            yield from groups(command, (*words, name))
+
+
+@pytest.mark.parametrize("words", list(groups(root)), ids=" ".join)
+def test_help_has_whole_sentences(world: World, words: tuple[str, ...]) -> None:
+    """One a command, each short enough for its line."""
+    listed = world.done(*words, "--help").split("Commands:\n")[1].split("\n\n")[0]
+    for line in listed.splitlines():
+        text = re.split("  +", line.strip(), maxsplit=1)[1]
+        assert text.endswith("."), line
+        assert "..." not in text, line
+        assert len(text) <= 60, line
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

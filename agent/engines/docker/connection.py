@@ -28,7 +28,7 @@ class Connection:
 
     @cached_property
     def client(self) -> Any:  # the stubs lack types for half of what is called
-        with translated("ENGINE_UNREACHABLE", "connect"):
+        with translated("ENGINE_UNREACHABLE", f"connect to {self._url}"):
             if self.socket is not None:
                 with socket.socket(socket.AF_UNIX) as probe:  # the SDK leaks its own on failure
                     probe.connect(str(self.socket))

@@ -50,7 +50,7 @@ def report(complete: dict[str, bool]) -> None:
     columns = {
         "status": {case: 1 if done else -1 for case, done in complete.items()},
         "status_name": {case: "DONE" if done else "UNLABELLED" for case, done in complete.items()},
-        "comment": {case: "write its label into labels.csv" for case in waiting},
+        "comment": dict.fromkeys(waiting, "write its label into labels.csv"),
     }
     save(VOLUMES / "report" / "report.yaml", columns)
 

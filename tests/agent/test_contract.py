@@ -1,0 +1,44 @@
+"""The contract with outputs, applied in a process of its own."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from agent import contract
+from housecall.errors import Refusal
+
+CATASTROPHIC = json.dumps(
+    {"type": "object", "properties": {"a": {"type": "string", "pattern": "^(x+)+$"}}}
+)
+
+
+def output(folder: Path, text: str) -> Path:
+    path = folder / "results.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_what_is_valid_comes_back_with_small_counts_suppressed(tmp_path: Path) -> None:
+    schema = json.dumps(
+        {"type": "object", "properties": {"n": {"type": "integer", "x-housecall-count": True}}}
+    )
+    path = output(tmp_path, "n: 3\nauc: 0.5\n")
+    found = contract.checked(path, schema, max_bytes=1000, minimum_count=5)
+    assert found == {"n": {"suppressed": "<5"}, "auc": 0.5}
+
+
+def test_a_schema_that_never_ends_is_refused_and_the_next_one_is_applied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(contract, "SECONDS", 2)
+    path = output(tmp_path, f"a: {'x' * 40}y\n")
+    with pytest.raises(Refusal) as caught:
+        contract.checked(path, CATASTROPHIC, max_bytes=1000, minimum_count=0)
+    assert caught.value.code == "SCHEMA_INVALID"
+    assert "within 2 s" in caught.value.message
+    monkeypatch.setattr(contract, "SECONDS", 30)
+    path = output(tmp_path, "a: xxx\n")
+    assert contract.checked(path, CATASTROPHIC, max_bytes=1000, minimum_count=0) == {"a": "xxx"}
