@@ -22,7 +22,7 @@ COLUMNS: list[Column] = [
     ("error", lambda row: _error(row)),
 ]
 PLAN_COLUMNS: list[Column] = [
-    ("model", lambda row: f"{row['model_id']} {row['model_name']}".strip()),
+    ("container", lambda row: f"{row['model_id'] or ''} {row['model_name']}".strip()),
     ("would", lambda row: "come from cache" if row["from_cache"] else "run"),
     ("image", lambda row: "present" if row["image_present"] else f"pull {_pull(row)}"),
     ("additional files", lambda row: "present" if row["additional_files_present"] else "fetch"),

@@ -138,11 +138,17 @@ def show(settings: Settings, name: str) -> None:
             local_request = site_pb2.GetLocalResultRequest(name=name)
             local = end.call(SiteApiStub(end.channel).GetLocalResult, local_request).result
         shown = plain(local)
+        earlier = not local.submitted and local.ledger_index > 0
+        if earlier and settings.output == "table":
+            shown["submitted"] = f"an earlier run of it (ledger entry {local.ledger_index})"
         if not local.submitted:
             shown["ledger_index"] = None
         show_one(settings, shown)
-        verb = "export" if local.submitted else "submit"
-        settings.next(f"housecall result {verb} {name}" + " --file FILE" * local.submitted)
+        if local.submitted:
+            settings.next(f"housecall result export {name} --file FILE")
+        else:
+            replaces = " --supersede" * earlier
+            settings.next(f"housecall result submit {name}{replaces}")
 
 
 @command.command(
