@@ -8,8 +8,11 @@ Duties of the agent: open with Hello; write an order down before OrderAccepted; 
 statement until its Receipted or Refused; send it again after a new Hello; say what it is doing.
 Duties of the coordinator: answer Hello with Welcome, which says what the agent should be doing;
 send an order again at every Welcome until it was accepted; answer every Submit exactly once per
-stream, after the statement is durable. The newest stream of a site wins at once: the older one
-gets Superseded and ends.
+stream, after the statement is durable.
+
+Two agents with one identity: the newest stream of a site wins at once, the older one gets
+Superseded and ends. An agent process that was superseded by another process yields from then on:
+its next Hello says so, and is refused with SITE_ELSEWHERE while the other one is connected.
 """
 
 from collections import abc as _abc
@@ -124,11 +127,17 @@ class Hello(_message.Message):
     CHECKPOINT_FIELD_NUMBER: _builtins.int
     ENVIRONMENT_FIELD_NUMBER: _builtins.int
     DOING_FIELD_NUMBER: _builtins.int
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    YIELDS_FIELD_NUMBER: _builtins.int
     agent_version: _builtins.str
     cursor: _builtins.int
     """Ledger entries below this were seen."""
     checkpoint: _builtins.str
     """Newest checkpoint that this agent verified; "" at first."""
+    session_id: _builtins.str
+    """Made anew by each agent process: tells a second agent from the same one that comes back."""
+    yields: _builtins.bool
+    """This process was superseded: it connects only while no other one is."""
     @_builtins.property
     def local_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -146,10 +155,12 @@ class Hello(_message.Message):
         checkpoint: _builtins.str = ...,
         environment: _statements_pb2.EnvironmentFacts | None = ...,
         doing: _abc.Iterable[Global___Progress] | None = ...,
+        session_id: _builtins.str = ...,
+        yields: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["environment", b"environment", "local_time", b"local_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "checkpoint", b"checkpoint", "cursor", b"cursor", "doing", b"doing", "environment", b"environment", "local_time", b"local_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "checkpoint", b"checkpoint", "cursor", b"cursor", "doing", b"doing", "environment", b"environment", "local_time", b"local_time", "session_id", b"session_id", "yields", b"yields"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

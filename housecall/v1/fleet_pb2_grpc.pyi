@@ -8,8 +8,11 @@ Duties of the agent: open with Hello; write an order down before OrderAccepted; 
 statement until its Receipted or Refused; send it again after a new Hello; say what it is doing.
 Duties of the coordinator: answer Hello with Welcome, which says what the agent should be doing;
 send an order again at every Welcome until it was accepted; answer every Submit exactly once per
-stream, after the statement is durable. The newest stream of a site wins at once: the older one
-gets Superseded and ends.
+stream, after the statement is durable.
+
+Two agents with one identity: the newest stream of a site wins at once, the older one gets
+Superseded and ends. An agent process that was superseded by another process yields from then on:
+its next Hello says so, and is refused with SITE_ELSEWHERE while the other one is connected.
 """
 
 from collections import abc as _abc
