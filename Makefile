@@ -5,7 +5,7 @@ PY := $(VENV)/bin/python
 PROTOS := $(wildcard protos/housecall/v1/*.proto)
 SOURCES := housecall coordinator agent cli examples bench tests
 
-.PHONY: help venv protos lock demo demo-up demo-down test check check-protos bench docs clean
+.PHONY: help venv protos lock demo demo-up demo-down test check check-protos bench bundle faults docs clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 14
@@ -59,8 +59,14 @@ bench: venv ## Measure: one JSON line a figure, ratios taken in one run
 	@trap '$(PY) -m examples.engine down --state-dir .demo/test-engine >/dev/null' EXIT; \
 	$(PY) -m examples.images build >&2 && $(PY) -m bench
 
+bundle: venv ## dist/housecall-*-bundle.tar.gz: all wheels and install.sh, for machines without a network
+	@$(PY) -m deploy.bundle
+
+faults: venv ## Hurt real programs and containers for 20 minutes, then count; FAULTS="--seed 7 --seconds 60"
+	@$(PY) -m tests.faults $(FAULTS)
+
 docs: venv ## Check that every command, RPC, setting, code and link has its page
 	@$(PY) -m pytest tests/docs
 
 clean: ## Remove what the targets made, images of the demo apart
-	@rm -rf $(VENV) .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf $(VENV) .demo dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -11,7 +11,11 @@ Threads of `serve`:
     local       a pool that answers the local API (`local_api.py`); a stream holds one of them
     relay       accepts callers on the public socket; two a connection pass bytes on
                 (`local/relay.py`)
+    upkeep      reconciles journal and work, removes strays, copies the journal (`upkeep.py`)
     renewal     renews the certificate when two thirds of its life are over (`identity.py`)
+    metrics     answers scrapes, each in a thread of its own (`telemetry.py`); where spans are
+                reported, the SDK has one thread more
+    watchdog    tells systemd that the agent lives, after a round through its doors (`pulse.py`)
 
 What survives the process is in `journal.py` and `catalog.py`; everything else may be lost.
 """
@@ -20,10 +24,12 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
 import signal
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +37,8 @@ import click
 
 from agent.settings import Settings, listing, load
 from housecall.errors import EXIT_CODES, Refusal
+from housecall.service import Service
+from housecall.service_commands import service_commands
 
 log = logging.getLogger("agent")
 _config = click.option(
@@ -75,12 +83,13 @@ def main() -> None:
 def serve(config: Path | None) -> None:
     """Run the agent until SIGTERM."""
     settings = load(config)
-    from agent import logs
+    from housecall import logs
 
-    logs.configure(settings.log_level)
+    logs.configure(settings.log_level, settings.log_format)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    _enrol_once(settings)
     _serve(settings, stop)
 
 
@@ -94,7 +103,8 @@ def enroll(token: str, config: Path | None) -> None:
     """Turn a site's join token into this agent's identity."""
     from agent.identity import enrol
 
-    identity = enrol(token, load(config).identity_dir)
+    settings = load(config)
+    identity = enrol(token, settings.identity_dir, settings.outward().proxy)
     click.echo(f"enrolled as {identity.name} at {identity.address}")
     click.echo("next: housecall-agent serve", err=True)
 
@@ -124,18 +134,80 @@ def trust(name: str, enrolment_digest: str, config: Path | None) -> None:
     click.echo(f"trusted: {name} as enrolled in {enrolment_digest}")
 
 
+@main.command("recover-journal")
+@_config
+@_refusing
+def recover_journal(config: Path | None) -> None:
+    """Save what can be read of a damaged journal, over its last backup; stop the agent first."""
+    from agent.lock import only_one
+    from agent.salvage import salvage
+
+    state = load(config).state_dir
+    lock = only_one(state)
+    try:
+        found = salvage(state / "journal.sqlite")
+    finally:
+        os.close(lock)
+    for table, count in sorted(found.rows.items()):
+        click.echo(f"{table}: {count} rows read")
+    below = "over the last backup" if found.backup else "there was no backup that could be read"
+    click.echo(f"saved, {below}; the damaged journal is kept as {found.damaged.name}")
+    click.echo("next: housecall-agent serve; orders come again by themselves", err=True)
+
+
+@main.command()
+@click.option(
+    "--check", "names", multiple=True, metavar="NAME", help="Only this check and what it needs."
+)
+@click.option(
+    "--output", "-o", type=click.Choice(["table", "json"]), default="table", help="How to print it."
+)
+@click.option(
+    "--bundle",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Also write what helps others to help, without data, paths or secrets: FILE.tar.gz.",
+)
+@_config
+@_refusing
+def doctor(names: tuple[str, ...], output: str, bundle: Path | None, config: Path | None) -> None:
+    """Check this site hop by hop; name the first that fails, and what mends it."""
+    from agent.doctor.command import run
+
+    sys.exit(run(config, names=names, output=output, target=bundle))
+
+
+for command in service_commands(Service("housecall-agent", "agent.toml"), _refusing):
+    main.add_command(command)
+
+
+def _enrol_once(settings: Settings) -> None:
+    """The first start of a service that was given its join token as a credential."""
+    token = settings.join_token.get_secret_value()
+    if not token or (settings.identity_dir / "identity.json").exists():
+        return
+    from agent.identity import enrol
+
+    identity = enrol(token, settings.identity_dir, settings.outward().proxy)
+    log.info("enrolled", extra={"site": identity.name})
+
+
 def _serve(settings: Settings, stop: threading.Event) -> None:
     from agent.engines.docker import DockerEngine
+    from agent.pulse import Pulse
     from agent.server import Agent
+    from agent.telemetry import observed
     from housecall.notify import notify
+    from housecall.watchdog import fed
 
     def engines(allow_pull: bool) -> DockerEngine:
         return DockerEngine(settings.engine or None, allow_pull=allow_pull)
 
-    with Agent(settings, engines) as agent:
+    with observed(Agent(settings, engines)) as agent, closing(Pulse(agent)) as pulse:
+        pulse.check()
         log.info("ready", extra={"site": agent.uplink.identity.name})
         notify("READY=1")
-        stop.wait()
+        with fed(pulse.check):
+            stop.wait()
         notify("STOPPING=1")
         log.info("stopping")
     log.info("stopped")

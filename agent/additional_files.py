@@ -2,37 +2,32 @@
 
 The cache holds `<digest>/files` beside `<digest>/manifest.json`, complete or absent: it is made
 in a folder of another name, synced, and renamed. Only the SHA-256 decides what is taken; where
-it comes from does not matter. Unpacking is in `unpacking.py`; whether to fetch at all is left
-to the pipeline.
+it comes from does not matter. Fetching is in `fetching.py`, unpacking in `unpacking.py`; whether
+to fetch at all is left to the pipeline.
 """
 
 from __future__ import annotations
 
 import errno
 import hashlib
-import http.client
 import json
 import os
 import re
 import shutil
 import tempfile
 import threading
-import time
-import urllib.error
 import urllib.parse
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from agent.fetching import Outward, fetch
 from agent.unpacking import DEFAULT_BOUNDS, Bounds, refuse, unpack
 from housecall.errors import Kind, Refusal
 
 __all__ = ["PARTIAL", "Bounds", "ensure", "remove_partial"]
 
 CHUNK = 2**20
-READ_TIMEOUT_S = 60
-FETCH_S = 6 * 3600
 FULL = (errno.ENOSPC, errno.EDQUOT)
 PARTIAL = ".partial-"
 _REPLACING = threading.Lock()  # one agent a cache: its threads take turns
@@ -45,12 +40,14 @@ def ensure(
     cache: Path,
     *,
     allow_local: bool,
+    outward: Outward,
     bounds: Bounds = DEFAULT_BOUNDS,
     stopped: Callable[[], bool] = lambda: False,
 ) -> Path:
     """The folder with the verified files of the tarball `digest`, fetched from `source` (http,
     https; with `allow_local` also a file URL or a path) unless the cache holds them intact.
-    Raises `Refusal` ADDITIONAL_FILES_UNAVAILABLE, _DIGEST_DIFFERS, _UNSAFE or DISK_FULL."""
+    Raises `Refusal` ADDITIONAL_FILES_UNAVAILABLE, _PRIVATE, _DIGEST_DIFFERS, _UNSAFE or
+    DISK_FULL."""
     match = _DIGEST.fullmatch(digest)
     if match is None:
         refuse(Kind.INVALID, "DIGEST_DIFFERS", "a digest sha256:<64 hex digits>", "another text")
@@ -59,7 +56,8 @@ def ensure(
         return entry / "files"
     with _disk(), _workplace(cache) as work:
         archive = work / "archive"
-        _fetch(_location(source, allow_local), archive, match[1], bounds, stopped)
+        _fetch(source, archive, bounds, allow_local=allow_local, outward=outward, stopped=stopped)
+        _require_digest(archive, match[1])
         fresh = work / "entry"
         (fresh / "files").mkdir(parents=True)
         unpack(archive, fresh / "files", bounds)
@@ -77,53 +75,48 @@ def _publish(fresh: Path, entry: Path, broken: Path) -> None:
     _sync(entry.parent)
 
 
-def _location(source: str, allow_local: bool) -> str:
-    scheme = urllib.parse.urlsplit(source).scheme
-    if scheme in ("http", "https"):
-        return source
-    if scheme not in ("", "file") or not allow_local:
-        allowed = "http or https" + (", a file URL or a path" if allow_local else "")
-        refuse(Kind.INVALID, "UNAVAILABLE", f"a source by {allowed}", scheme or "a path")
-    return source if scheme else Path(source).absolute().as_uri()
-
-
 def _fetch(
-    location: str, target: Path, expected: str, bounds: Bounds, stopped: Callable[[], bool]
+    source: str,
+    archive: Path,
+    bounds: Bounds,
+    *,
+    allow_local: bool,
+    outward: Outward,
+    stopped: Callable[[], bool],
 ) -> None:
-    hasher, size = hashlib.sha256(), 0
-    host = urllib.parse.urlsplit(location).hostname or "a local path"
+    parts = urllib.parse.urlsplit(source)
+    if parts.scheme in ("http", "https"):
+        fetch(source, archive, bounds.archive_bytes, outward=outward, stopped=stopped)
+        return
+    if parts.scheme not in ("", "file") or not allow_local:
+        allowed = "http or https" + (", a file URL or a path" if allow_local else "")
+        refuse(Kind.INVALID, "UNAVAILABLE", f"a source by {allowed}", parts.scheme or "a path")
+    local = urllib.parse.unquote(parts.path) if parts.scheme else source
+    _copy(Path(local), archive, bounds, stopped)
+
+
+def _copy(source: Path, archive: Path, bounds: Bounds, stopped: Callable[[], bool]) -> None:
+    size = 0
     try:
-        with (
-            urllib.request.urlopen(location, timeout=READ_TIMEOUT_S) as answer,  # noqa: S310
-            target.open("wb") as file,
-        ):
-            until = time.monotonic() + FETCH_S
-            while chunk := answer.read1(CHUNK):
-                if stopped():
-                    raise Refusal(
-                        Kind.CONFLICT,
-                        "STEP_STOPPED",
-                        f"additional files from {host}: the fetch was stopped; start it again",
-                    )
-                if time.monotonic() > until:
-                    wanted = f"an end of the fetch from {host} within {FETCH_S} s"
-                    refuse(Kind.UNAVAILABLE, "UNAVAILABLE", wanted, "none")
-                size += len(chunk)
-                if size > bounds.archive_bytes:
-                    refuse(Kind.INVALID, "UNSAFE", f"at most {bounds.archive_bytes} bytes", "more")
-                hasher.update(chunk)
-                file.write(chunk)
-    except (OSError, http.client.HTTPException) as error:
-        if isinstance(error, OSError) and error.errno in FULL:
-            raise
-        if isinstance(error, urllib.error.HTTPError):
-            error.close()
-        reason = getattr(error, "code", None) or getattr(error, "reason", None)
-        why = f"{reason or type(error).__name__}"
-        refuse(Kind.UNAVAILABLE, "UNAVAILABLE", f"an archive from {host}", why)
-    if hasher.hexdigest() != expected:
-        got = f"sha256:{hasher.hexdigest()}"
-        refuse(Kind.CONFLICT, "DIGEST_DIFFERS", f"sha256:{expected}", got)
+        reader = source.open("rb")
+    except OSError as error:
+        refuse(Kind.UNAVAILABLE, "UNAVAILABLE", "an archive from a local path", str(error.strerror))
+    with reader, archive.open("wb") as file:
+        while chunk := reader.read(CHUNK):
+            if stopped():
+                text = "additional files from a local path: the copy was stopped; start it again"
+                raise Refusal(Kind.CONFLICT, "STEP_STOPPED", text)
+            size += len(chunk)
+            if size > bounds.archive_bytes:
+                refuse(Kind.INVALID, "UNSAFE", f"at most {bounds.archive_bytes} bytes", "more")
+            file.write(chunk)
+
+
+def _require_digest(archive: Path, expected: str) -> None:
+    with archive.open("rb") as file:
+        got = hashlib.file_digest(file, "sha256").hexdigest()
+    if got != expected:
+        refuse(Kind.CONFLICT, "DIGEST_DIFFERS", f"sha256:{expected}", f"sha256:{got}")
 
 
 def _write_manifest(entry: Path) -> None:

@@ -1,4 +1,4 @@
-"""How long to stay away after a stream ended: full jitter, and what is final."""
+"""How long to stay away after a stream ended: full jitter, and what is final, calm, or soon."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ BASE_S, CAP_S = 0.5, 60.0
 GOOD_S = 60.0
 """A stream that held this long was a good one: the next wait is short again."""
 FINAL_WAIT_S = 600.0
+CALM_WAIT_S = 90.0
+SOON_WAIT_S = 1.0
 
 FINAL: dict[str, str] = {
     "LEDGER_REWRITTEN": "the history was changed: never trust this coordinator's answers again",
     "CHECKPOINT_INVALID": "the checkpoint is not signed by the key pinned at enrolment",
     "RECEIPT_INVALID": "it gives receipts that do not hold",
-    "SUPERSEDED": "another agent of this site connected: the newest wins",
     "REVOKED": "this site was revoked",
     "WRONG_CA": "it is not certified by the CA pinned at enrolment",
     "CERTIFICATE_EXPIRED": "this site must be enrolled anew",
@@ -23,6 +24,13 @@ FINAL: dict[str, str] = {
 }
 """Ends of a stream that another try does not mend by itself, each with its reason: tried again
 slowly, since people may mend them. LEDGER_REWRITTEN is never tried again."""
+CALM: dict[str, str] = {
+    "SUPERSEDED": "another agent of this site took over: the newest wins",
+    "SITE_ELSEWHERE": "another agent of this site is connected, and this one yields",
+}
+"""Ends that last as long as another agent of the site does: about a minute between tries."""
+SOON: dict[str, str] = {"DRAINING": "the coordinator stops, as for an upgrade: another one answers"}
+"""Announced ends: tried again at once, spread over a second."""
 
 
 class Backoff:
@@ -36,5 +44,9 @@ class Backoff:
         """Seconds to wait after a stream that ended with `code`, "" for no reason given."""
         if code in FINAL:
             return self._uniform(FINAL_WAIT_S / 2, FINAL_WAIT_S)
+        if code in CALM:
+            return self._uniform(CALM_WAIT_S / 3, CALM_WAIT_S)
+        if code in SOON and lasted_s >= SOON_WAIT_S:
+            return self._uniform(0, SOON_WAIT_S)
         self._tries = 0 if lasted_s >= GOOD_S else self._tries + 1
         return self._uniform(0, min(CAP_S, BASE_S * 2**self._tries))

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from agent import additional_files
 from agent.engines.port import Engine
+from agent.fetching import Outward
 from agent.registry import Container
 from housecall.container_config import ContainerConfig, Role, parse
 from housecall.errors import Kind, Refusal
@@ -52,11 +53,14 @@ class Presence:
 class Containers:
     """Makes containers ready. `local` is the same engine without leave to pull."""
 
-    def __init__(self, engine: Engine, local: Engine, cache: Path, *, allow_local: bool) -> None:
+    def __init__(
+        self, engine: Engine, local: Engine, cache: Path, *, allow_local: bool, outward: Outward
+    ) -> None:
         self._engine = engine
         self._local = local
         self._cache = cache
         self._allow_local = allow_local
+        self._outward = outward
         additional_files.remove_partial(cache)
 
     def ready(
@@ -110,5 +114,10 @@ class Containers:
 
     def _files(self, uri: str, files_digest: str, stopped: Callable[[], bool]) -> Path:
         return additional_files.ensure(
-            uri, files_digest, self._cache, allow_local=self._allow_local, stopped=stopped
+            uri,
+            files_digest,
+            self._cache,
+            allow_local=self._allow_local,
+            outward=self._outward,
+            stopped=stopped,
         )

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import json
 import multiprocessing
+import signal
 import threading
-from multiprocessing.pool import Pool
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any
 
@@ -23,34 +26,58 @@ class _Checker:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._pool: Pool | None = None
+        self._process: SpawnProcess | None = None
+        self._pipe: Connection | None = None
 
     def ask(self, *question: Any) -> tuple[Any, ...]:
         with self._lock:
-            if self._pool is None:
-                self._pool = multiprocessing.get_context("spawn").Pool(1)
-            try:
-                answer = self._pool.apply_async(_checked, question).get(timeout=SECONDS)
-            except multiprocessing.TimeoutError:
+            for _ in range(2):  # one that was killed meanwhile is replaced
+                with contextlib.suppress(EOFError, OSError):
+                    pipe = self._started()
+                    pipe.send(question)
+                    if not pipe.poll(SECONDS):
+                        break
+                    answer: tuple[Any, ...] = pipe.recv()
+                    return answer
                 self._end()
-                return (
-                    "refused",
-                    "SCHEMA_INVALID",
-                    f"output schema: expected rules that end within {SECONDS} s, got others; ask "
-                    "the benchmark's committee",
-                )
-        assert isinstance(answer, tuple)
-        return answer
+            self._end()
+        return (
+            "refused",
+            "SCHEMA_INVALID",
+            f"output schema: expected rules that end within {SECONDS} s, got others; ask "
+            "the benchmark's committee",
+        )
 
     def close(self) -> None:
         with self._lock:
             self._end()
 
+    def _started(self) -> Connection:
+        if self._pipe is None:
+            spawn = multiprocessing.get_context("spawn")
+            self._pipe, theirs = spawn.Pipe()
+            self._process = spawn.Process(target=_answer, args=(theirs,), daemon=True)
+            self._process.start()
+            theirs.close()
+        return self._pipe
+
     def _end(self) -> None:
-        if self._pool is not None:
-            self._pool.terminate()
-            self._pool.join()
-            self._pool = None
+        """Killed, not asked: it may be in the middle of a pattern."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.join()
+            self._process.close()
+        if self._pipe is not None:
+            self._pipe.close()
+        self._process = self._pipe = None
+
+
+def _answer(pipe: Connection) -> None:
+    """The process: until the agent is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is for the agent
+    with contextlib.suppress(EOFError):
+        while True:
+            pipe.send(_checked(*pipe.recv()))
 
 
 _CHECKER = _Checker()

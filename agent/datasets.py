@@ -85,11 +85,16 @@ class Datasets:
                 f"dataset {dataset.id}: expected a preparation that runs, got none",
             )
 
-    def resume(self) -> None:
-        """At the start: preparations that were cut off go on."""
+    def reconcile(self) -> None:
+        """Preparations that were cut off go on."""
         for dataset in self._catalog.all():
             if dataset.state == states.PREPARING:
                 self.prepare(dataset.id)
+
+    def live(self) -> set[str]:
+        """Owners whose containers are wanted."""
+        found = self._catalog.all()
+        return {f"dataset:{each.number}" for each in found if each.state == states.PREPARING}
 
     def check(self, dataset_id: str, *, full: bool) -> Job:
         """Does the data still have the fingerprints that were registered?"""
@@ -182,8 +187,8 @@ class Datasets:
             raw_fingerprint=dataset.raw_fingerprint,
             prepared_fingerprint=dataset.prepared_fingerprint,
             steps=[
-                pb.StepRecord.FromString(raw)
-                for raw in self._journal.steps(f"dataset:{dataset.number}")
+                pb.StepRecord.FromString(kept.record)
+                for kept in self._journal.steps(f"dataset:{dataset.number}")
             ],
             releaser=local_user(uid),
         )

@@ -11,15 +11,16 @@ from housecall.errors import Kind, Refusal
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
-def require_room(path: Path, reserve: int) -> None:
-    """Refuses with DISK_FULL below `reserve` bytes."""
+def require_room(path: Path, reserve: int, need: int = 0) -> None:
+    """Refuses with DISK_FULL where less than `reserve` bytes would be free after writing `need`."""
     free = shutil.disk_usage(path).free
-    if free < reserve:
+    if free < reserve + need:
+        foreseen = f" ({need} for what is to be written)" if need else ""
         raise Refusal(
             Kind.EXHAUSTED,
             "DISK_FULL",
-            f"disk of the agent's state: expected at least {reserve} bytes free, got {free}; "
-            "free some, or lower the setting disk_reserve_bytes",
+            f"disk of the agent's state: expected at least {reserve + need} bytes free{foreseen}, "
+            f"got {free}; free some, or lower the setting disk_reserve_bytes",
         )
 
 

@@ -20,18 +20,17 @@ from agent import contract
 from agent.catalog import Dataset
 from agent.containers import Ready
 from agent.events import Feed
-from agent.folders import empty_folder, fresh_folder, input_file, output_file, private_folder
+from agent.folders import empty_folder, input_file, private_folder
 from agent.means import Means
 from agent.records import Execution
 from agent.registry import Benchmark, Container, Model
-from agent.step import Step
+from agent.staging import Output
+from agent.step import OWN_ENDS, Step
 from agent.worker import Stop
 from housecall.container_config import Role
 from housecall.errors import Kind, Refusal
 from housecall.statement import digest
 from housecall.v1 import statements_pb2 as pb
-
-MODEL_ERRORS = frozenset({"STEP_FAILED", "STEP_OUT_OF_MEMORY", "STEP_TIMEOUT", "STEP_SILENT"})
 
 
 @dataclass(frozen=True)
@@ -111,7 +110,8 @@ class Executor:
     def perform(
         self, execution: Execution, recipe: Recipe, feed: Feed, stop: Stop
     ) -> pb.ResultSubmitted:
-        """Run it now. The result lacks purpose, order and releaser: they are set when drafted."""
+        """Run it now, or go on where an earlier agent was. The result lacks purpose, order and
+        releaser: they are set when drafted."""
         require_partial_allowed(recipe.benchmark, execution.ignore_errors)
         parts = self._catalog.parts(recipe.dataset, prepared=True)
         expected = recipe.dataset.prepared_fingerprint
@@ -125,7 +125,6 @@ class Executor:
         model = self._containers.ready(recipe.model_container, Role.MODEL, stop.asked)
         evaluator = self._containers.ready(recipe.evaluator, Role.EVALUATOR, stop.asked)
         folder = private_folder(self.folder(execution.id))
-        self._journal.forget_steps(f"execution:{execution.id}")
         result.partial = self._infer(execution, recipe, model, parts["data"], feed, stop)
         self._evaluate(execution, recipe, evaluator, parts["labels"], feed, stop)
         self._describe(result, recipe, model, evaluator)
@@ -138,7 +137,7 @@ class Executor:
         )
         json_format.ParseDict(metrics, result.metrics)
         steps = self._journal.steps(f"execution:{execution.id}")
-        result.steps.extend(pb.StepRecord.FromString(raw) for raw in steps)
+        result.steps.extend(pb.StepRecord.FromString(kept.record) for kept in steps)
         return result
 
     def _infer(
@@ -151,18 +150,17 @@ class Executor:
         stop: Stop,
     ) -> bool:
         """Whether the predictions are partial: the model failed, and leave was given."""
-        predictions = self.folder(execution.id) / "predictions"
-        sources = self._settings(execution, model, "model") | {
-            "data_path": data,
-            "output_path": fresh_folder(predictions, self._runner.cage.user),
-        }
+        predictions = Output(self.folder(execution.id) / "predictions")
+        inputs = self._settings(execution, model, "model") | {"data_path": data}
+        outputs = {"output_path": predictions}
+        step = self._step(execution, recipe, model, "infer", inputs, outputs)
         try:
-            self._runner.run(self._step(execution, recipe, model, "infer", sources), feed, stop)
+            self._runner.run(step, feed, stop)
         except Refusal as refusal:
-            left = any(predictions.iterdir())
-            if stop.asked() or refusal.code not in MODEL_ERRORS or not execution.ignore_errors:
+            if stop.asked() or refusal.code not in OWN_ENDS or not execution.ignore_errors:
                 raise
-            if not left:
+            predictions.deliver()
+            if not any(predictions.path.iterdir()):
                 raise
             return True
         return False
@@ -176,14 +174,16 @@ class Executor:
         feed: Feed,
         stop: Stop,
     ) -> None:
-        folder, user = self.folder(execution.id), self._runner.cage.user
-        sources = self._settings(execution, evaluator, "evaluator") | {
+        folder = self.folder(execution.id)
+        inputs = self._settings(execution, evaluator, "evaluator") | {
             "predictions": folder / "predictions",
             "labels": labels,
-            "output_path": output_file(folder / "results.yaml", user),
-            "local_outputs_path": fresh_folder(folder / "local_outputs", user),
         }
-        step = self._step(execution, recipe, evaluator, "evaluate", sources)
+        outputs = {
+            "output_path": Output(folder / "results.yaml", file=True),
+            "local_outputs_path": Output(folder / "local_outputs"),
+        }
+        step = self._step(execution, recipe, evaluator, "evaluate", inputs, outputs)
         self._runner.run(step, feed, stop)
 
     def _settings(self, execution: Execution, container: Ready, what: str) -> dict[str, Path]:
@@ -198,14 +198,16 @@ class Executor:
         recipe: Recipe,
         container: Ready,
         task: str,
-        sources: dict[str, Path],
+        inputs: dict[str, Path],
+        outputs: dict[str, Output],
     ) -> Step:
         limits = recipe.benchmark.statement.limits
         return Step(
             owner=f"execution:{execution.id}",
             container=container,
             task=task,
-            sources=sources,
+            inputs=inputs,
+            outputs=outputs,
             logs=self.folder(execution.id) / "logs",
             clocks=self._bounds.clocks.within(limits),
         )

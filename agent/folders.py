@@ -6,7 +6,6 @@ What goes into them is left to `preparation.py` and `execution.py`.
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 
 from housecall.errors import Kind, Refusal
@@ -29,24 +28,18 @@ def output_folder(path: Path, user: str) -> Path:
     return path
 
 
-def fresh_folder(path: Path, user: str) -> Path:
-    """As `output_folder`, without what an earlier run left."""
-    shutil.rmtree(path, ignore_errors=True)
-    return output_folder(path, user)
-
-
-def output_file(path: Path, user: str, *, keep: bool = False) -> Path:
-    """An empty file of the container's user, 0600; with `keep`, as it was left last time."""
-    if not keep or not path.exists():
-        path.unlink(missing_ok=True)
-        path.touch(mode=0o600)
+def output_file(path: Path, user: str) -> Path:
+    """A file of the container's user, 0600: empty, or as it was left."""
+    path.touch(mode=0o600)
     _hand_over(path, user)
     return path
 
 
 def input_file(path: Path, text: str) -> Path:
-    """A file that any user may read; its folder decides who comes so far."""
-    path.write_text(text)
+    """A file that any user may read; its folder decides who comes so far. One that is right is left
+    alone: a container that was taken over may be reading it."""
+    if not path.exists() or path.read_text() != text:
+        path.write_text(text)
     path.chmod(0o644)
     return path
 

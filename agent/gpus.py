@@ -11,7 +11,6 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,31 +74,53 @@ class GpuPool:
     starved by small ones. Safe to use from several threads."""
 
     def __init__(self, gpus: tuple[Gpu, ...]) -> None:
+        self.gpus = gpus
         self._all = tuple(gpu.uuid for gpu in gpus)
-        self._free = list(self._all)
-        self._queue: deque[object] = deque()
+        self._held: dict[str, tuple[str, ...]] = {}
+        self._queue: deque[tuple[str, object]] = deque()
         self._changed = threading.Condition()
 
-    @contextmanager
-    def take(
-        self, request: str | int | None, timeout: float | None = None
-    ) -> Iterator[tuple[str, ...]]:
-        """The UUIDs for MedPerf's `gpus` value: a count, "all" or "device=<index or UUID>,...";
-        waits until they are free. Raises `Refusal` GPU_UNAVAILABLE when they do not exist and
-        GPU_BUSY after `timeout` seconds."""
-        named, count = self._wanted(request)
-        taken = self._wait(named, count, timeout)
-        try:
-            yield taken
-        finally:
-            with self._changed:
-                self._free = [uuid for uuid in self._all if uuid in {*self._free, *taken}]
-                self._changed.notify_all()
+    @property
+    def _free(self) -> tuple[str, ...]:
+        taken = {uuid for held in self._held.values() for uuid in held}
+        return tuple(uuid for uuid in self._all if uuid not in taken)
 
-    def _wait(self, named: tuple[str, ...], count: int, timeout: float | None) -> tuple[str, ...]:
-        if count == 0:
-            return ()
-        ticket = object()
+    def take(
+        self, owner: str, request: str | int | None, timeout: float | None = None
+    ) -> tuple[str, ...]:
+        """The UUIDs for MedPerf's `gpus` value: a count, "all" or "device=<index or UUID>,...";
+        waits until they are free. An owner that holds some is given those. Raises `Refusal`
+        GPU_UNAVAILABLE when they do not exist and GPU_BUSY after `timeout` seconds."""
+        with self._changed:
+            if owner in self._held:
+                return self._held[owner]
+        named, count = self._wanted(request)
+        return self._wait(owner, named, count, timeout) if count else ()
+
+    def hold(self, owner: str, uuids: tuple[str, ...]) -> None:
+        """What a container that runs on has, given by an earlier agent."""
+        with self._changed:
+            self._held[owner] = uuids
+
+    def release(self, owner: str) -> None:
+        with self._changed:
+            self._held.pop(owner, None)
+            self._changed.notify_all()
+
+    def holders(self) -> dict[str, tuple[str, ...]]:
+        """Who has which."""
+        with self._changed:
+            return dict(self._held)
+
+    def queued(self) -> list[str]:
+        """Who waits for some, the first in line first."""
+        with self._changed:
+            return [owner for owner, _ in self._queue]
+
+    def _wait(
+        self, owner: str, named: tuple[str, ...], count: int, timeout: float | None
+    ) -> tuple[str, ...]:
+        ticket = (owner, object())
         with self._changed:
             self._queue.append(ticket)
             try:
@@ -107,8 +128,7 @@ class GpuPool:
                     message = f"GPUs: expected {count} free within {timeout} s, "
                     message += f"got {len(self._free)} of {len(self._all)}; wait or ask for fewer"
                     raise Refusal(Kind.EXHAUSTED, "GPU_BUSY", message)
-                taken = named or tuple(self._free[:count])
-                self._free = [uuid for uuid in self._free if uuid not in taken]
+                taken = self._held[owner] = named or self._free[:count]
                 return taken
             finally:
                 self._queue.remove(ticket)

@@ -6,6 +6,7 @@ import logging
 import random
 import threading
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import grpc
@@ -13,6 +14,7 @@ import grpc
 from housecall import client
 from housecall.errors import Refusal
 from housecall.identity import Identity
+from housecall.proxy import Proxy
 from housecall.v1 import statements_pb2 as pb
 
 CHECK_EVERY_S = 60.0
@@ -20,19 +22,22 @@ OLD_CHANNEL_S = 60.0
 log = logging.getLogger(__name__)
 
 
-def enrol(token: str, folder: Path) -> Identity:
+def enrol(token: str, folder: Path, proxy: Proxy | None = None) -> Identity:
     """Turn a join token for a site, or the file that `@` names, into the identity in `folder`."""
     text = Path(token[1:]).read_text() if token.startswith("@") else token
-    return client.enrol(text, folder, pb.ROLE_SITE)
+    return client.enrol(text, folder, pb.ROLE_SITE, proxy=proxy)
 
 
 class Uplink:
-    """The site's identity and one channel for unary calls; both are replaced by a renewal."""
+    """The site's identity and one channel for unary calls; both are replaced by a renewal.
+    `skew_s` is how far this machine's clock was ahead of the coordinator's when last told: a
+    clock that is off must neither renew without end nor too late."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, proxy: Proxy | None = None) -> None:
         self._folder = folder
         self._lock = threading.Lock()
-        self._identity = Identity.load(folder)
+        self.skew_s = 0.0
+        self._identity = Identity.load(folder, proxy)
         self._channel = client.connect(self._identity)
         self._stop = threading.Event()
 
@@ -61,13 +66,17 @@ class Uplink:
     def keep_renewed(self, renewed: Callable[[], None]) -> None:
         """Until `close`: renew when two thirds of the certificate's life are over, with jitter."""
         while not self._stop.wait(CHECK_EVERY_S * random.uniform(0.5, 1.0)):  # noqa: S311
-            if not self._identity.renewal_due:
+            if not self._identity.renewal_due(self.coordinator_now()):
                 continue
             try:
                 self.renew()
                 renewed()
             except Refusal as refusal:
                 log.warning("renewal failed", extra={"code": refusal.code})
+
+    def coordinator_now(self) -> datetime:
+        """By the coordinator's clock, which made the certificate."""
+        return datetime.now(UTC) - timedelta(seconds=self.skew_s)
 
     def _expires(self) -> str:
         return self._identity.certificate.not_valid_after_utc.isoformat()

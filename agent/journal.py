@@ -1,14 +1,13 @@
 """What the agent must not forget: executions, orders, steps, drafts, outbox, reviews, cursor.
 
-The one file with SQL: SQLite in WAL mode with full sync, 0600. Every method is one transaction,
-unless it is called inside `transaction()`. Safe to use from several threads. When to write what
-is left to the rooms that use it.
+The one file with SQL but for `journal_file.py`, which opens it: SQLite in WAL mode with full sync.
+Every method is one transaction, unless it is called inside `transaction()`. Safe to use from
+several threads. When to write what is left to the rooms that use it.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 import threading
 import time
@@ -20,41 +19,19 @@ from pathlib import Path
 from typing import Any
 
 from agent.disk import disk_full
-from agent.records import Draft, DraftedStatement, Execution, Order, Outgoing, Review, State
+from agent.journal_file import BACKUP, copy_journal, open_journal
+from agent.records import (
+    Draft,
+    DraftedStatement,
+    Execution,
+    KeptStep,
+    Order,
+    Outgoing,
+    Review,
+    State,
+)
 from housecall.errors import Kind, Refusal
 
-SCHEMA_VERSION = 1
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS executions (
-  id INTEGER PRIMARY KEY AUTOINCREMENT, execution_id INTEGER NOT NULL,
-  benchmark_id INTEGER NOT NULL, model_id INTEGER NOT NULL, model_digest TEXT NOT NULL,
-  dataset_id TEXT NOT NULL, purpose TEXT NOT NULL, key TEXT NOT NULL,
-  state TEXT NOT NULL, step TEXT NOT NULL,
-  reason TEXT NOT NULL, problem TEXT NOT NULL, ignore_errors INTEGER NOT NULL,
-  partial INTEGER NOT NULL, source_id INTEGER NOT NULL, result BLOB NOT NULL,
-  created_at REAL NOT NULL, updated_at REAL NOT NULL, finished_at REAL NOT NULL);
-CREATE INDEX IF NOT EXISTS executions_key ON executions (key);
-CREATE TABLE IF NOT EXISTS orders (
-  execution_id INTEGER PRIMARY KEY, bundle BLOB NOT NULL, line INTEGER NOT NULL,
-  envelope_digest TEXT NOT NULL, requested_by TEXT NOT NULL, local_id INTEGER NOT NULL,
-  outcome TEXT NOT NULL, UNIQUE (envelope_digest, line));
-CREATE TABLE IF NOT EXISTS steps (
-  owner TEXT NOT NULL, name TEXT NOT NULL, record BLOB NOT NULL, at REAL NOT NULL,
-  PRIMARY KEY (owner, name));
-CREATE TABLE IF NOT EXISTS drafts (
-  digest TEXT PRIMARY KEY, uid INTEGER NOT NULL, statements TEXT NOT NULL, effect TEXT NOT NULL,
-  at REAL NOT NULL);
-CREATE TABLE IF NOT EXISTS outbox (
-  seq INTEGER PRIMARY KEY AUTOINCREMENT, envelope_digest TEXT UNIQUE NOT NULL,
-  envelope BLOB NOT NULL, kind TEXT NOT NULL, about TEXT NOT NULL, lane TEXT NOT NULL,
-  state TEXT NOT NULL, refusal TEXT NOT NULL, receipt BLOB NOT NULL, id TEXT NOT NULL);
-CREATE INDEX IF NOT EXISTS outbox_about ON outbox (about);
-CREATE TABLE IF NOT EXISTS reviews (
-  id INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, local_id INTEGER NOT NULL,
-  since REAL NOT NULL, decision TEXT NOT NULL, UNIQUE (kind, local_id));
-CREATE TABLE IF NOT EXISTS blobs (name TEXT PRIMARY KEY, value BLOB NOT NULL, at REAL NOT NULL);
-"""
 DRAFTS_KEPT_S = 7 * 86400
 
 
@@ -62,28 +39,17 @@ class Journal:
     """The journal at `path`, made when it is not there."""
 
     def __init__(self, path: Path, *, clock: Callable[[], float] = time.time) -> None:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
         self._clock = clock
         self._lock = threading.RLock()
         self._depth = 0
-        self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-        self._db.row_factory = sqlite3.Row
-        self._db.execute("PRAGMA journal_mode=WAL")
-        self._db.execute("PRAGMA synchronous=FULL")
-        self._prepare(path)
+        self._path = path
+        self._db = open_journal(path)
+        self.committed: Callable[[float], None] = lambda _seconds: None
 
-    def _prepare(self, path: Path) -> None:
-        self._db.executescript(_SCHEMA)
-        version = int(self.fact("schema_version") or 0)
-        if version > SCHEMA_VERSION:
-            raise Refusal(
-                Kind.NOT_READY,
-                "JOURNAL_NEWER",
-                f"{path.name}: expected schema version {SCHEMA_VERSION} or older, got {version}: "
-                "a newer agent wrote it; install that version again",
-            )
-        self.set_fact("schema_version", str(SCHEMA_VERSION))
+    def back_up(self) -> None:
+        """A copy beside the journal, for the day when the journal cannot be read."""
+        with self._lock:
+            copy_journal(self._db, self._path.with_name(BACKUP))
 
     def now(self) -> float:
         """Seconds since the epoch, by the journal's clock."""
@@ -103,7 +69,9 @@ class Journal:
                     self._db.execute("BEGIN IMMEDIATE")
                 yield
                 if self._depth == 1:
+                    began = time.perf_counter()
                     self._db.execute("COMMIT")
+                    self.committed(time.perf_counter() - began)
             except BaseException as error:
                 if self._depth == 1 and self._db.in_transaction:
                     self._db.execute("ROLLBACK")
@@ -183,6 +151,11 @@ class Journal:
         sql = f"SELECT * FROM executions WHERE {where} ORDER BY id"  # noqa: S608 - names checked
         return [_execution(row) for row in self._all(sql, *equal.values())]
 
+    def execution_counts(self) -> dict[State, int]:
+        """How many there are in each state."""
+        rows = self._all("SELECT state, COUNT(*) AS number FROM executions GROUP BY state")
+        return {State(row["state"]): row["number"] for row in rows}
+
     def update_execution(self, number: int, **changes: Any) -> Execution:
         """Change columns; returns it as it is then."""
         changes["updated_at"] = self._clock()
@@ -192,15 +165,37 @@ class Journal:
             self._do(sql, *changes.values(), number)
             return self.execution(number)
 
-    def set_step(self, owner: str, name: str, record: bytes) -> None:
-        """A step's serialised StepRecord; `owner` is "execution:<id>" or "dataset:<number>"."""
+    # steps
+
+    def set_step(self, step: KeptStep) -> None:
+        """Written over what is known of this step; the steps of an owner stay in order."""
+        values = asdict(step)
+        names, marks = ", ".join(values), ", ".join("?" * len(values))
+        changed = ", ".join(f"{name} = excluded.{name}" for name in values)
         self._do(
-            "INSERT OR REPLACE INTO steps VALUES (?, ?, ?, ?)", owner, name, record, self._clock()
+            f"INSERT INTO steps ({names}) VALUES ({marks}) "  # noqa: S608 - our own names
+            f"ON CONFLICT (owner, name) DO UPDATE SET {changed}",
+            *values.values(),
         )
 
-    def steps(self, owner: str) -> list[bytes]:
-        rows = self._all("SELECT record FROM steps WHERE owner = ? ORDER BY at, rowid", owner)
-        return [bytes(row["record"]) for row in rows]
+    def step(self, owner: str, name: str) -> KeptStep | None:
+        rows = self._all("SELECT * FROM steps WHERE owner = ? AND name = ?", owner, name)
+        return KeptStep(**dict(rows[0])) if rows else None
+
+    def steps(self, owner: str) -> list[KeptStep]:
+        """In the order in which they began."""
+        rows = self._all("SELECT * FROM steps WHERE owner = ? ORDER BY rowid", owner)
+        return [KeptStep(**dict(row)) for row in rows]
+
+    def begun_steps(self) -> list[KeptStep]:
+        """Those of any owner that began and have no end."""
+        rows = self._all("SELECT * FROM steps WHERE state = 'RUNNING' ORDER BY rowid")
+        return [KeptStep(**dict(row)) for row in rows]
+
+    def largest_output(self, digest: str, name: str) -> int:
+        """Bytes that this task of this container wrote at most, 0 when it never ended well."""
+        sql = "SELECT MAX(bytes) AS most FROM steps WHERE digest = ? AND name = ?"
+        return int(self._all(sql, digest, name)[0]["most"] or 0)
 
     def forget_steps(self, owner: str) -> None:
         self._do("DELETE FROM steps WHERE owner = ?", owner)
@@ -279,7 +274,7 @@ class Journal:
     def add_outgoing(self, entry: Outgoing) -> None:
         """Keep a signed statement until its receipt; one that is there already stays as it is,
         unless it was refused: then it is tried again, behind what waits."""
-        values = asdict(entry) | {"refusal": json.dumps(entry.refusal)}
+        values = asdict(entry) | {"refusal": json.dumps(entry.refusal), "since": self._clock()}
         del values["seq"]
         refused = "DELETE FROM outbox WHERE envelope_digest = ? AND state = 'refused'"
         with self.transaction():
@@ -297,6 +292,20 @@ class Journal:
             _outgoing(row)
             for row in self._all("SELECT * FROM outbox WHERE state = 'waiting' ORDER BY seq")
         ]
+
+    def outbox_standing(self) -> tuple[int, float]:
+        """How many entries wait, and since when the oldest does."""
+        sql = "SELECT COUNT(*) AS number, MIN(since) AS since FROM outbox WHERE state = 'waiting'"
+        row = self._all(sql)[0]
+        return row["number"], row["since"] or 0.0
+
+    def first_of_lanes(self) -> list[str]:
+        """Digests of what waits longest in each lane; what has no lane waits for nobody."""
+        sql = (
+            "SELECT envelope_digest, MIN(seq) AS first FROM outbox WHERE state = 'waiting' "
+            "GROUP BY CASE lane WHEN '' THEN envelope_digest ELSE lane END ORDER BY first"
+        )
+        return [row["envelope_digest"] for row in self._all(sql)]
 
     def sent_about(self, about: str) -> list[Outgoing]:
         """What was released about one thing, newest first, refused ones left out."""

@@ -1,49 +1,45 @@
-"""The link to the coordinator: one stream that the agent dials, and its duties on it.
+"""The link to the coordinator: the one stream that the agent dials, kept up for good.
 
- 1. Open with Hello: cursor, newest checkpoint, environment, what this site is doing.
- 2. Welcome: the ledger must continue the one seen before, else the link ends for good.
- 3. An order is written down before OrderAccepted.
- 4. Everything in the outbox is sent after Welcome, and what is new at once; one statement of a
-    lane at a time. It leaves the outbox only on a receipt that holds, or a refusal for good.
- 5. News moves the cursor. Heartbeats say that it is alive. The newest session of a site wins.
+ 1. A stream is dialled again whenever it ended, after the wait of `backoff.py`. Only a rewritten
+    ledger ends the link.
+ 2. Every process has a name of its own, and the newest stream of a site wins. A process that
+    another one took over from yields from then on: it comes back only while no other is
+    connected, and once it is welcomed it yields no more.
 
-Threads: `run` is the link's own and reads; gRPC's thread writes what the mailbox holds.
+Threads: `run` is the link's own and reads; gRPC's thread writes. What is said on a stream is in
+`session.py`.
 """
 
 from __future__ import annotations
 
 import logging
-import queue
+import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from importlib.metadata import version
 
-import grpc
-from google.protobuf.timestamp_pb2 import Timestamp
-
-from agent.backoff import FINAL, Backoff
+from agent.backoff import CALM, FINAL, SOON, Backoff
 from agent.identity import Uplink
 from agent.journal import Journal
 from agent.linkstate import LinkState
 from agent.orders import Orders
 from agent.outbox import Outbox
 from agent.records import ENDED, Execution
+from agent.session import Duties, Session, progress_of
 from housecall import client
 from housecall.errors import Kind, Refusal
-from housecall.rpc import from_rpc_error, refusal_of
-from housecall.v1 import fleet_pb2, fleet_pb2_grpc
+from housecall.rpc import refusal_of
+from housecall.v1 import fleet_pb2
 from housecall.v1 import statements_pb2 as pb
-from housecall.verify import check_checkpoint, check_consistency
 
 log = logging.getLogger(__name__)
-_RENEWED = "renewed"
-Mailbox = queue.Queue[fleet_pb2.AgentMessage | None]
+_OURS = "ended here"
 
 
 class Link:
-    """Keeps a stream to the coordinator. `counts` gives running and waiting work."""
+    """Keeps a stream to the coordinator. `counts` gives running and waiting work, `preparing` all
+    that is told of preparations."""
 
     def __init__(
         self,
@@ -54,36 +50,45 @@ class Link:
         *,
         environment: Callable[[], pb.EnvironmentFacts],
         counts: Callable[[], tuple[int, int]],
+        preparing: Callable[[], Sequence[fleet_pb2.Preparing]],
         heartbeat_s: float,
         max_skew_s: float,
         backoff: Backoff | None = None,
     ) -> None:
-        self._uplink, self._journal, self._orders, self._outbox = uplink, journal, orders, outbox
-        self._environment, self._counts = environment, counts
-        self._heartbeat_s, self._max_skew_s = heartbeat_s, max_skew_s
+        self._uplink, self._outbox = uplink, outbox
         self._backoff = backoff or Backoff()
         self._stop = threading.Event()
-        self._mailbox: Mailbox = queue.Queue()
-        self._call: grpc.Call | None = None
+        self._session: Session | None = None
+        self._yields = False
         self.state = LinkState()
+        self._duties = Duties(
+            journal=journal,
+            orders=orders,
+            outbox=outbox,
+            state=self.state,
+            environment=environment,
+            counts=counts,
+            preparing=preparing,
+            welcomed=self._welcomed,
+            heartbeat_s=heartbeat_s,
+            max_skew_s=max_skew_s,
+            process=secrets.token_hex(8),
+        )
         outbox.send = self._submit
 
     def run(self) -> None:
         """Until `close`: connect, serve the stream, wait, again."""
         while not self._stop.is_set():
+            self.state.works()
             began = time.monotonic()
-            code = self._session()
+            code = self._serve()
             self.state.disconnected()
+            self.state.rests()
             if code == "LEDGER_REWRITTEN":
                 log.critical("link ended for good", extra={"code": code, "reason": FINAL[code]})
                 return
-            wait = 0.0 if code == _RENEWED else self._backoff.after(code, time.monotonic() - began)
-            if code != _RENEWED and not self._stop.is_set():
-                log.warning(
-                    "link down",
-                    extra={"code": code, "reason": FINAL.get(code, ""), "retry_s": round(wait, 1)},
-                )
-            self._stop.wait(wait)
+            if not self._stop.is_set():
+                self._stop.wait(self.state.waits(self._after(code, time.monotonic() - began)))
 
     def close(self) -> None:
         self._stop.set()
@@ -91,10 +96,8 @@ class Link:
 
     def reconnect(self) -> None:
         """End this stream; `run` opens another one, with the newest certificate."""
-        self._mailbox.put(None)
-        call = self._call
-        if call is not None:
-            call.cancel()
+        if (session := self._session) is not None:
+            session.end()
 
     def wake(self) -> None:
         """There may be something new in the outbox."""
@@ -104,146 +107,71 @@ class Link:
     def progress(self, execution: Execution) -> None:
         """An ordered execution changed; while the link is down, the next Hello says it. Ends are
         said by the signed outcome alone."""
-        if self.state.connected and execution.state not in ENDED:
-            self._mailbox.put(fleet_pb2.AgentMessage(progress=_progress(execution)))
+        session = self._session
+        if session is not None and self.state.connected and execution.state not in ENDED:
+            session.say(progress=progress_of(execution))
 
-    def _session(self) -> str:
-        """Serve one stream to its end. Returns the code of the refusal that ended it."""
-        mailbox: Mailbox = queue.Queue()
-        self._mailbox = mailbox
-        self._outbox.forget()
+    def preparing(self, said: fleet_pb2.Preparing) -> None:
+        """Where there is no stream, the next Hello says it."""
+        if (session := self._session) is not None:
+            session.say(preparing=said)
+
+    def _after(self, code: str, lasted_s: float) -> float:
+        """Seconds to stay away, and a line in the log for it."""
+        if code == _OURS:
+            return 0.0
+        wait = self._backoff.after(code, lasted_s)
+        level = logging.INFO if code in SOON else logging.WARNING
+        reason = FINAL.get(code) or CALM.get(code) or SOON.get(code, "")
+        log.log(
+            level, "link down", extra={"code": code, "reason": reason, "retry_s": round(wait, 1)}
+        )
+        return wait
+
+    def _serve(self) -> str:
+        """One stream to its end. Returns the code of the refusal that ended it, "" for none."""
         identity = self._uplink.identity
-        certificate = identity.chain_pem
+        self._outbox.forget()
+        session = Session(self._duties, identity.verifier_key, yields=self._yields)
+        self._session = session
+        if self._stop.is_set():  # `close` may have come before there was a session to end
+            session.end()
         try:
-            with client.connect(identity) as channel:
-                stub = fleet_pb2_grpc.FleetStub(channel)
-                self._call = call = stub.Connect(self._said(mailbox))
-                for message in call:
-                    self._handle(message)
-            return ""
+            with client.connect(identity) as channel, identity.refusals():
+                session.serve(channel)
+            return _OURS if session.ended else ""
         except Refusal as refusal:
-            return self._ended(refusal)
-        except grpc.RpcError as error:
-            if self._uplink.identity.chain_pem != certificate:
-                return _RENEWED
-            return self._ended(from_rpc_error(error, f"coordinator {identity.address}"))
+            return _OURS if session.ended else self._ended(refusal)
         except Exception as error:
             return self._ended(refusal_of(error))
         finally:
-            self._call = None
-            mailbox.put(None)
+            self._session = None
 
     def _ended(self, refusal: Refusal) -> str:
         code = refusal.code
-        if code not in FINAL and refusal.kind in (Kind.UNAUTHENTICATED, Kind.NOT_ALLOWED):
+        self._yields = self._yields or code == "SUPERSEDED"  # 2
+        known = code in FINAL or code in CALM or code in SOON
+        if not known and refusal.kind in (Kind.UNAUTHENTICATED, Kind.NOT_ALLOWED):
             code = "UNAUTHENTICATED" if refusal.kind is Kind.UNAUTHENTICATED else "NOT_ALLOWED"
         if not self._stop.is_set():
-            self.state.problem = str(refusal)
+            self.state.problem = "; ".join(filter(None, (str(refusal), self._clock_hint(code))))
         return code
 
-    def _said(self, mailbox: Mailbox) -> Iterator[fleet_pb2.AgentMessage]:
-        yield fleet_pb2.AgentMessage(hello=self._hello())  # 1
-        while True:
-            try:
-                message = mailbox.get(timeout=self._heartbeat_s)
-            except queue.Empty:
-                running, waiting = self._counts()
-                beat = fleet_pb2.Heartbeat(running=running, waiting=waiting)
-                message = fleet_pb2.AgentMessage(heartbeat=beat)
-            if message is None:
-                return
-            yield message
-
-    def _hello(self) -> fleet_pb2.Hello:
-        now = Timestamp()
-        now.GetCurrentTime()
-        return fleet_pb2.Hello(
-            agent_version=version("housecall"),
-            local_time=now,
-            cursor=int(self._journal.fact("cursor") or 0),
-            checkpoint=self._journal.fact("checkpoint"),
-            environment=self._environment(),
-            doing=[_progress(execution) for execution in self._orders.doing()],
+    def _clock_hint(self, code: str) -> str:
+        """An expired certificate that is good by this machine's clock: one of the clocks is off."""
+        until = self._uplink.identity.certificate.not_valid_after_utc
+        now = datetime.now(UTC)
+        if code != "CERTIFICATE_EXPIRED" or now >= until:
+            return ""
+        return (
+            f"by this machine's clock, which says {now:%Y-%m-%d %H:%M} UTC, this site's "
+            f"certificate is good until {until:%Y-%m-%d %H:%M}: check the clock first"
         )
 
-    def _handle(self, message: fleet_pb2.CoordinatorMessage) -> None:
-        match message.WhichOneof("message"):
-            case "welcome":
-                self._welcome(message.welcome)
-            case "order":
-                self._order(message.order)
-            case "cancel":
-                self._orders.cancelled_there(message.cancel.execution_id)
-            case "receipted":
-                self._outbox.receipted(message.receipted)
-            case "refused":
-                self._outbox.refused(message.refused)
-            case "news":
-                seen = int(self._journal.fact("cursor") or 0)
-                newest = min(message.news.ledger_index + 1, 2**63)
-                self._journal.set_fact("cursor", str(max(seen, newest)))
-            case "superseded":
-                raise Refusal(
-                    Kind.CONFLICT,
-                    "SUPERSEDED",
-                    "another agent of this site connected and took over: run one agent a site",
-                )
-
-    def _welcome(self, welcome: fleet_pb2.Welcome) -> None:
-        self._witness(welcome)  # 2
-        skew = (datetime.now(UTC) - welcome.coordinator_time.ToDatetime(UTC)).total_seconds()
-        self.state.welcomed(
-            ""
-            if abs(skew) <= self._max_skew_s
-            else (
-                f"clock: expected at most {self._max_skew_s:g} s of difference to the "
-                f"coordinator's, got {skew:.0f} s; set this machine's clock [CLOCK_SKEW]"
-            )
-        )
-        log.info("link up", extra={"skew_s": round(skew, 1), "orders": len(welcome.orders)})
-        for execution_id in welcome.cancelled_execution_ids:
-            self._orders.cancelled_there(execution_id)
-        for order in welcome.orders:
-            self._order(order)
-        self._outbox.pump()  # 4
-
-    def _witness(self, welcome: fleet_pb2.Welcome) -> None:
-        """The site remembers the newest checkpoint, and demands that the next continues it."""
-        seen, key = self._journal.fact("checkpoint"), self._uplink.identity.verifier_key
-        if not seen:
-            check_checkpoint(welcome.checkpoint, key)
-        else:
-            proof = list(welcome.consistency_proof)
-            check_consistency(seen, welcome.checkpoint, proof, key)
-        self._journal.set_fact("checkpoint", welcome.checkpoint)
-
-    def _order(self, order: fleet_pb2.Order) -> None:
-        """3."""
-        try:
-            self._orders.receive(order.execution_id, order.bundle, order.line)
-        except Refusal as refusal:
-            log.error(
-                "order not taken",
-                extra={
-                    "order": order.execution_id,
-                    "code": refusal.code,
-                    "problem": refusal.message,
-                },
-            )
-            self.state.problem = str(refusal)
-            return
-        accepted = fleet_pb2.OrderAccepted(execution_id=order.execution_id)
-        self._mailbox.put(fleet_pb2.AgentMessage(order_accepted=accepted))
-        self._orders.consider(order.execution_id)
+    def _welcomed(self, skew_s: float) -> None:
+        self._yields = False  # 2
+        self._uplink.skew_s = skew_s
 
     def _submit(self, envelope: bytes) -> None:
-        submit = fleet_pb2.Submit(envelope=envelope)
-        self._mailbox.put(fleet_pb2.AgentMessage(submit=submit))
-
-
-def _progress(execution: Execution) -> fleet_pb2.Progress:
-    return fleet_pb2.Progress(
-        execution_id=execution.execution_id,
-        state=pb.ExecutionState.Value(f"EXECUTION_STATE_{execution.state}"),
-        step=execution.step,
-    )
+        if (session := self._session) is not None:
+            session.submit(envelope)

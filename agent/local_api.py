@@ -19,6 +19,7 @@ from agent.local.relay import Relay
 from agent.local.reviews import ReviewCalls
 from agent.local.room import Rooms
 from agent.local.runs import RunCalls
+from agent.local.status import StatusCalls
 from housecall.rpc import MAX_MESSAGE_BYTES
 from housecall.v1 import site_pb2_grpc
 
@@ -32,7 +33,7 @@ OPTIONS = [
 ]
 
 
-class SiteServicer(DatasetCalls, RunCalls, ReviewCalls):
+class SiteServicer(StatusCalls, DatasetCalls, RunCalls, ReviewCalls):
     """All of SiteApi."""
 
 

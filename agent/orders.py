@@ -10,6 +10,8 @@
 from __future__ import annotations
 
 import logging
+import time
+from collections.abc import Callable
 
 from agent.consent import Decision
 from agent.execution import Executor, Recipe
@@ -19,9 +21,10 @@ from agent.outcomes import Outcomes
 from agent.records import ENDED, Execution, Order, State
 from agent.registry import require_same_person
 from agent.release import by_policy
-from agent.runs import RETRY_S, Runs
+from agent.runs import PASSING, RETRY_S, Runs
 from agent.worker import Job, Worker
 from housecall.errors import Kind, Refusal
+from housecall.tracing import of_order
 from housecall.v1 import ledger_pb2
 from housecall.v1 import statements_pb2 as pb
 from housecall.verify import verify_bundle
@@ -42,9 +45,11 @@ class Orders:
     ) -> None:
         self._journal, self._uplink, self._executor = journal, uplink, executor
         self._runs, self.outcomes, self._worker = runs, outcomes, worker
+        self.received: Callable[[Execution, float], None] = lambda _execution, _began: None
 
     def receive(self, execution_id: int, bundle: ledger_pb2.Bundle, line: int) -> None:
         """Check it and write it down, or refuse; knows it when it comes again."""
+        began = time.time()
         verified = verify_bundle(bundle, self._uplink.identity.verifier_key)  # 1
         require_same_person(self._journal, verified)
         said = verified.statement.predicate
@@ -73,14 +78,18 @@ class Orders:
         )
         kept = self._journal.add_order(order, execution)  # 2
         if kept is not None:
-            log.info("order written down", extra={"order": execution_id, "execution": kept.id})
+            trace = of_order(order.envelope_digest, line).trace
+            ids = {"order": execution_id, "execution": kept.id, "trace_id": trace}
+            log.info("order written down", extra=ids)
+            self.received(kept, began)
 
     def consider(self, execution_id: int) -> None:
         """Begin to decide on an order that was written down."""
         self._worker.spawn(f"order:{execution_id}", lambda job: self._consider(execution_id, job))
 
-    def resume(self) -> None:
-        """At the start: every open order goes on where it was."""
+    def reconcile(self) -> None:
+        """Every open order goes on where it is: at the start, and now and then, since a full disk
+        may have kept an end from being said."""
         for order in self._journal.open_orders():
             execution = self._journal.execution(order.local_id)
             if execution.state is State.ORDERED:
@@ -146,7 +155,7 @@ class Orders:
                 self._carry_out(execution, recipe, self.outcomes.decide(execution, recipe))
                 return
             except Refusal as refusal:
-                if refusal.kind is not Kind.UNAVAILABLE:
+                if refusal.kind not in PASSING:
                     self._fail(execution, refusal)
                     return
             except Exception:

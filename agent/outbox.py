@@ -1,25 +1,27 @@
 """The outbox: what was released and has no receipt yet. What is in flight, and what comes back.
 
 An entry leaves only on a receipt whose inclusion proof and checkpoint hold, or on a refusal for
-good; a refusal that passes (the coordinator is full, or stumbled) is tried again.
+good. A refusal that passes (the coordinator is full, or stumbled) is tried again, and so is what
+found no answer though the stream holds: whoever calls `pump` from time to time sees to both.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 
 from agent.identity import Uplink
 from agent.journal import Journal
 from agent.release import Releases
-from housecall.client import CALL_SECONDS
 from housecall.errors import Kind, Refusal
-from housecall.rpc import refusals
+from housecall.rpc import CALL_SECONDS
 from housecall.v1 import fleet_pb2, ledger_pb2, ledger_pb2_grpc
 from housecall.verify import check_checkpoint, check_consistency, check_receipt
 
 RETRY_S = 30.0
+ANSWER_S = 300.0
 PASSING = frozenset({Kind.UNAVAILABLE, Kind.INTERNAL, Kind.EXHAUSTED})
 log = logging.getLogger(__name__)
 
@@ -30,24 +32,24 @@ class Outbox:
     def __init__(self, journal: Journal, releases: Releases, uplink: Uplink) -> None:
         self._journal, self._releases, self._uplink = journal, releases, uplink
         self._lock = threading.Lock()
-        self._in_flight: set[str] = set()
+        self._again_at: dict[str, float] = {}  # of what is in flight or passed over; monotonic
         self.send: Callable[[bytes], None] = lambda _: None
 
     def pump(self) -> None:
         """Send the oldest entry of each lane, unless it is on its way."""
         with self._lock:
-            lanes: set[str] = set()
-            for entry in self._journal.waiting():
-                lane = entry.lane or entry.envelope_digest
-                if lane not in lanes and entry.envelope_digest not in self._in_flight:
-                    self._in_flight.add(entry.envelope_digest)
+            now = time.monotonic()
+            for digest in self._journal.first_of_lanes():
+                if self._again_at.get(digest, now) <= now and (
+                    entry := self._journal.outgoing(digest)
+                ):
+                    self._again_at[digest] = now + ANSWER_S
                     self.send(entry.envelope)
-                lanes.add(lane)
 
     def forget(self) -> None:
         """The stream ended: nothing is on its way any more."""
         with self._lock:
-            self._in_flight.clear()
+            self._again_at.clear()
 
     def receipted(self, said: fleet_pb2.Receipted) -> None:
         entry = self._journal.outgoing(said.envelope_digest)
@@ -78,7 +80,7 @@ class Outbox:
         request = ledger_pb2.GetConsistencyProofRequest(
             old_size=check_checkpoint(old, key).size, new_size=check_checkpoint(new, key).size
         )
-        with refusals(f"coordinator {self._uplink.identity.address}"):
+        with self._uplink.identity.refusals():
             stub = ledger_pb2_grpc.LedgerStub(self._uplink.channel)
             proof = stub.GetConsistencyProof(request, timeout=CALL_SECONDS).proof
         check_consistency(old, new, list(proof), key)
@@ -88,21 +90,20 @@ class Outbox:
         kind = _kind(said.kind)
         if kind in PASSING:
             log.warning("refused for now", extra={"code": said.code})
-            later = threading.Timer(RETRY_S, self._landed, [said.envelope_digest])
-            later.daemon = True
-            later.start()
+            with self._lock:
+                self._again_at[said.envelope_digest] = time.monotonic() + RETRY_S
             return
         self._releases.refuse(said.envelope_digest, (kind.value, said.code, said.text))
         self._landed(said.envelope_digest)
 
     def _landed(self, envelope_digest: str) -> None:
         with self._lock:
-            self._in_flight.discard(envelope_digest)
+            self._again_at.pop(envelope_digest, None)
         self.pump()
 
 
 def _kind(text: str) -> Kind:
     try:
         return Kind(text)
-    except ValueError:
-        return Kind.INVALID
+    except ValueError:  # of a newer coordinator: not known to be for good
+        return Kind.INTERNAL

@@ -1,185 +1,303 @@
-"""One step: one container run in the cage, watched from its start to its classified end.
+"""Steps, each run once: one container in the cage, from its start to its classified end.
 
+ 1. A step that ended is not run again: its record, or its failure, is given as it was.
+ 2. It is written down, with the name of its container, before the container starts.
+ 3. A step that began has a container of that name, whoever started it: one that runs is watched,
+    one that ended is collected. Only when there is none is it started, under the same name, which
+    the engine gives to one container at a time.
+ 4. A container that ended while nobody watched, killed by a signal, went down with the engine or
+    the machine, and one that vanished was taken away: it is started again, in all at most
+    MOST_TRIES times.
+ 5. When it ended well, its outputs are delivered, then its end is written down, then the container
+    is removed.
+ 6. The agent's own stop leaves containers alone: the next agent takes them over. Whatever else
+    ends a step early ends its container.
 
-A step is written down before it starts and when it ends. Threads: the caller's watches the clocks
-and the end, one more follows the log. Which steps there are is left to `preparation.py` and
-`execution.py`.
+Which steps there are is left to `preparation.py` and `execution.py`, watching to `watch.py`.
 """
 
 from __future__ import annotations
 
 import logging
-import threading
-import time
+import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 
-from agent.disk import require_room
-from agent.engines.port import Engine, Exit
-from agent.events import Feed, LogLine, StepChange
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from agent.disk import explained, require_room
+from agent.engines.port import Engine, Exit, Running
+from agent.events import Feed, StepChange
 from agent.gpus import GpuPool
 from agent.journal import Journal
-from agent.step import Cage, Step, failed, spec, too_long
-from agent.steplog import StepLog
-from agent.worker import Stop
+from agent.records import KeptStep
+from agent.step import OWN_ENDS, Cage, Step, StepFailed, failed, spec
+from agent.traces import of_step
+from agent.uptime import boot_id, elapsed, since_boot
+from agent.watch import POLL_S, Told, Watch
+from agent.worker import SHUTDOWN, Stop
 from housecall.errors import Kind, Refusal
+from housecall.rpc import refusal_of
 from housecall.v1 import statements_pb2 as pb
 
-POLL_S = 0.5
-DISK_POLL_S = 3.0
+MOST_TRIES = 5
 GPU_WAIT_S = 30.0
-LOST_ENGINE_S = 120.0
+KILLED = frozenset({137, 143, 255})
+"""Exit codes of a container whose engine or machine went down."""
+PASSING = frozenset({"ENGINE_UNREACHABLE", "STEP_NOT_FOUND", "STEP_EXISTS"})
+"""Looking again tells what became of the container."""
 log = logging.getLogger(__name__)
 
 
 class StepRunner:
-    """Runs steps on an engine."""
+    """Runs steps on an engine. `listener` is told owner, step and state of every change."""
 
-    def __init__(
-        self,
-        engine: Engine,
-        gpus: GpuPool,
-        journal: Journal,
-        cage: Cage,
-        *,
-        clock: Callable[[], float] = time.time,
-    ) -> None:
+    def __init__(self, engine: Engine, gpus: GpuPool, journal: Journal, cage: Cage) -> None:
         self._engine, self._gpus, self._journal, self.cage = engine, gpus, journal, cage
-        self._clock = clock
         self.listener: Callable[[str, str, str], None] = lambda _owner, _step, _state: None
 
     def run(self, step: Step, feed: Feed, stop: Stop) -> pb.StepRecord:
         """Its record when it succeeded; raises `Refusal` with the code of its end."""
-        record = pb.StepRecord(
-            name=step.task,
-            container_digest=step.container.digest,
-            image_digest=step.container.image_digest,
-        )
-        started = self._clock()
-        record.started_at.FromMicroseconds(int(started * 1e6))
+        known = self._journal.step(step.owner, step.task)
+        if known is not None and (known.state == "SUCCEEDED" or known.code in OWN_ENDS):
+            return self._as_before(step, known, feed)  # 1
+        kept = known if known is not None and known.state == "RUNNING" else _new(step, self, known)
         try:
             stop.check()
-            require_room(self.cage.state_dir, self.cage.disk_reserve)
-            self._note(step, record, pb.STEP_STATE_RUNNING, feed)
-            code = self._contained(step, feed, stop)
-        except Refusal as refusal:
-            record.exit_code = getattr(refusal, "exit_code", 0)
-            record.seconds = round(self._clock() - started, 3)
-            ended = pb.STEP_STATE_STOPPED if stop.asked() else pb.STEP_STATE_FAILED
-            self._note(step, record, ended, feed, refusal)
-            raise
-        record.exit_code = code
-        record.seconds = round(self._clock() - started, 3)
-        self._note(step, record, pb.STEP_STATE_SUCCEEDED, feed)
-        return record
+            with self._gpus_for(step, stop) as gpus:
+                kept, ended = self._to_end(step, replace(kept, gpus=" ".join(gpus)), feed, stop)
+            if ended.code or ended.error:
+                raise failed(step, ended)
+            size = sum(output.deliver() for output in step.written)  # 5
+        except (Refusal, OSError) as error:
+            refusal = refusal_of(explained(error))
+            if stop.reason != SHUTDOWN:  # 6
+                self._give_up(step, kept, refusal, feed, stop)
+            raise refusal from error
+        kept = replace(_ended(kept, "SUCCEEDED", None), bytes=size)
+        self._note(kept, feed)
+        self.discard(step.owner)
+        return pb.StepRecord.FromString(kept.record)
 
-    def remove_orphans(self) -> int:
-        """Containers of an earlier run of this very agent: stopped and removed."""
-        ours = self._engine.adopt({"housecall.agent": self.cage.instance})
-        for container in ours:
-            self._engine.stop(container.container_id, self.cage.grace_s)
-            self._engine.remove(container.container_id)
-        return len(ours)
+    def discard(self, owner: str) -> None:
+        """End whatever containers this owner has; what the engine keeps now is found by `sweep`."""
+        with suppress(Refusal):
+            for container in self._engine.adopt(self.cage.labels(owner)):
+                self._end(container)
+        self._gpus.release(owner)
 
-    def _contained(self, step: Step, feed: Feed, stop: Stop) -> int:
-        with self._gpus_for(step, stop) as gpus:
-            container_id = self._engine.start(spec(step, self.cage, gpus))
+    def reserve(self) -> None:
+        """At the start: GPUs of containers that run on are not given to others."""
+        for kept in self._journal.begun_steps():
+            if kept.gpus:
+                self._gpus.hold(kept.owner, tuple(kept.gpus.split()))
+
+    def sweep(self, owners: Callable[[], set[str]]) -> int:
+        """Remove containers of this very agent that belong to no step under way of `owners`; those
+        of others are left alone. What is there is looked at before who is wanted: a step is written
+        down before it has a container. Raises `Refusal` when the engine is away."""
+        held = self._gpus.holders()
+        found = self._engine.adopt({"housecall.agent": self.cage.instance})
+        wanted = owners()
+        begun = {kept.container for kept in self._journal.begun_steps() if kept.owner in wanted}
+        strays = [each for each in found if each.name not in begun]
+        for container in strays:
+            self._end(container)
+        for owner in held.keys() - wanted:
+            self._gpus.release(owner)
+        return len(strays)
+
+    def await_engine(self, stop: Stop) -> None:
+        """Until it answers: after a boot it may come up later than the agent."""
+        while True:
+            stop.check()
             try:
-                return self._watch(step, container_id, feed, stop)
-            finally:
-                with suppress(Refusal):
-                    self._engine.remove(container_id)
+                self._engine.facts()
+                return
+            except Refusal as refusal:
+                if refusal.code != "ENGINE_UNREACHABLE":
+                    raise
+            stop.wait(POLL_S)
 
-    def _watch(self, step: Step, container_id: str, feed: Feed, stop: Stop) -> int:
-        said = _LastWord()
-        target = (step, container_id, feed, said)
-        follower = threading.Thread(target=self._follow_log, args=target, daemon=True)
-        follower.start()
-        try:
-            ended = self._until_end(step, container_id, said, stop)
-        except Refusal:
-            with suppress(Refusal):
-                self._engine.stop(container_id, self.cage.grace_s)
-            raise
-        finally:
-            follower.join(timeout=10)
-        if ended.code or ended.error:
-            raise failed(step, ended)
-        return ended.code
-
-    def _until_end(self, step: Step, container_id: str, said: _LastWord, stop: Stop) -> Exit:
-        started = lost_since = looked = time.monotonic()
+    def _to_end(self, step: Step, kept: KeptStep, feed: Feed, stop: Stop) -> tuple[KeptStep, Exit]:
+        """3, 4. Looks, starts what is not there, watches; and again where the engine went away."""
+        told, watched = Told(), False
         while True:
             try:
-                ended = self._engine.wait(container_id, POLL_S)
-                lost_since = time.monotonic()
+                container_id = self._find(kept)
+                if container_id is None:
+                    kept, watched = self._begin(step, kept, feed), True
+                    container_id = self._start(step, kept)
+                else:
+                    self._tell(kept, feed)
+                watch = Watch(self._engine, self.cage, step, kept, feed=feed, told=told)
+                ended = watch.until_end(container_id, stop)
+                killed = not watched and ended.code in KILLED and not ended.oom_killed
+                if not killed or kept.tries >= MOST_TRIES:
+                    return kept, ended
+                self._engine.remove(container_id)
             except Refusal as refusal:
-                away = time.monotonic() - lost_since
-                if refusal.kind is not Kind.UNAVAILABLE or away > LOST_ENGINE_S:
+                gone = refusal.code == "STEP_NOT_FOUND" and kept.tries >= MOST_TRIES
+                if gone or refusal.code not in PASSING:
                     raise
-                ended = None
+                watched = False
+                log.warning("step unwatched", extra={"owner": step.owner, "code": refusal.code})
                 stop.wait(POLL_S)
-            if ended is not None:
-                return ended
-            stop.check()
-            now = time.monotonic()
-            if now - looked > DISK_POLL_S:
-                looked = now
-                require_room(self.cage.state_dir, self.cage.disk_reserve // 2)
-            if now - started > step.clocks.wall_s:
-                raise too_long("STEP_TIMEOUT", step, "an end", step.clocks.wall_s)
-            if now - said.at > step.clocks.silence_s:
-                raise too_long("STEP_SILENT", step, "a line of output", step.clocks.silence_s)
+                stop.check()
 
-    def _follow_log(self, step: Step, container_id: str, feed: Feed, said: _LastWord) -> None:
-        with StepLog(step.logs / f"{step.task}.log") as kept:
+    def _find(self, kept: KeptStep) -> str | None:
+        """The id of the container that this step began; it is started if it was only created."""
+        if kept.state != "RUNNING":
+            return None
+        for found in self._engine.adopt(self.cage.labels(kept.owner)):
+            if found.name == kept.container:
+                if found.state == "created":
+                    self._engine.start_created(found.container_id)
+                return found.container_id
+        return None
+
+    def _end(self, container: Running) -> None:
+        """One that the engine takes for created may have processes: they end with it only once the
+        engine sees them."""
+        if container.state == "created":
             try:
-                for line in self._engine.logs(container_id):
-                    said.at = time.monotonic()
-                    kept.write(line)
-                    feed.emit(LogLine(step.task, line))
+                self._engine.start_created(container.container_id)
             except Refusal as refusal:
-                log.warning("log lost", extra={"owner": step.owner, "code": refusal.code})
+                if refusal.code == "STEP_EXISTS":
+                    log.warning("container runs unseen", extra={"container": container.name})
+                    return  # the next sweep tries again
+        if container.state in ("created", "running"):
+            self._engine.stop(container.container_id, self.cage.grace_s)
+        self._engine.remove(container.container_id)
+
+    def _begin(self, step: Step, kept: KeptStep, feed: Feed) -> KeptStep:
+        """2."""
+        if kept.tries >= MOST_TRIES:
+            raise _vanishes(step, kept)
+        need = self._journal.largest_output(kept.digest, kept.name)
+        require_room(self.cage.state_dir, self.cage.disk_reserve, need)
+        for output in step.written:
+            output.make(self.cage.user, resume=step.resumes and kept.tries > 0)
+        record = pb.StepRecord.FromString(kept.record)
+        record.state = pb.STEP_STATE_RUNNING
+        record.started_at.GetCurrentTime()
+        begun = replace(
+            kept,
+            state="RUNNING",
+            record=record.SerializeToString(),
+            tries=kept.tries + 1,
+            boot_id=boot_id(),
+            boot_s=since_boot(),
+        )
+        self._note(begun, feed)
+        return begun
+
+    def _start(self, step: Step, kept: KeptStep) -> str:
+        gpus = tuple(kept.gpus.split())
+        trace = of_step(self._journal, self.cage.instance, kept.owner, kept.container)
+        return self._engine.start(
+            spec(step, self.cage, kept.container, gpus=gpus, traceparent=trace.traceparent)
+        )
+
+    def _give_up(
+        self, step: Step, kept: KeptStep, refusal: Refusal, feed: Feed, stop: Stop
+    ) -> None:
+        state = "STOPPED" if stop.asked() else "FAILED"
+        kept = self._journal.step(step.owner, step.task) or kept
+        self._note(_ended(kept, state, refusal), feed)
+        self.discard(step.owner)
+
+    def _as_before(self, step: Step, known: KeptStep, feed: Feed) -> pb.StepRecord:
+        """1."""
+        record = pb.StepRecord.FromString(known.record)
+        self._tell(known, feed)
+        if known.state == "SUCCEEDED":
+            return record
+        raise StepFailed(known.code, known.problem, record.exit_code)
 
     @contextmanager
     def _gpus_for(self, step: Step, stop: Stop) -> Iterator[tuple[str, ...]]:
+        """Those that the step holds already, or new ones; they are free again at its end."""
         wanted = step.container.config.tasks[step.task].gpus
         while True:
             stop.check()
-            taking = self._gpus.take(wanted, GPU_WAIT_S)
             try:
-                taken = taking.__enter__()
+                taken = self._gpus.take(step.owner, wanted, GPU_WAIT_S)
+                break
             except Refusal as refusal:
                 if refusal.code != "GPU_BUSY":
                     raise
-                continue
-            try:
-                yield taken
-            finally:
-                taking.__exit__(None, None, None)
-            return
+        try:
+            yield taken
+        finally:
+            if stop.reason != SHUTDOWN:
+                self._gpus.release(step.owner)
 
-    def _note(
-        self,
-        step: Step,
-        record: pb.StepRecord,
-        state: pb.StepState.ValueType,
-        feed: Feed,
-        refusal: Refusal | None = None,
-    ) -> None:
-        record.state = state
-        self._journal.set_step(step.owner, step.task, record.SerializeToString())
-        word = pb.StepState.Name(state).removeprefix("STEP_STATE_")
-        code, text = (refusal.code, refusal.message) if refusal else ("", "")
-        feed.emit(StepChange(step.task, word, record.seconds, record.exit_code, code, text))
-        self.listener(step.owner, step.task, word)
+    def _note(self, kept: KeptStep, feed: Feed) -> None:
+        self._journal.set_step(kept)
+        self._tell(kept, feed)
         log.info(
-            "step", extra={"owner": step.owner, "step": step.task, "state": word, "code": code}
+            "step",
+            extra={
+                "owner": kept.owner,
+                "step": kept.name,
+                "state": kept.state,
+                "code": kept.code,
+                "tries": kept.tries,
+            },
         )
 
+    def _tell(self, kept: KeptStep, feed: Feed) -> None:
+        record = pb.StepRecord.FromString(kept.record)
+        change = StepChange(
+            kept.name, kept.state, record.seconds, record.exit_code, kept.code, kept.problem
+        )
+        feed.emit(change)
+        self.listener(kept.owner, kept.name, kept.state)
 
-class _LastWord:
-    """When the container last said something, by the monotonic clock."""
 
-    def __init__(self) -> None:
-        self.at = time.monotonic()
+def _new(step: Step, runner: StepRunner, known: KeptStep | None) -> KeptStep:
+    """A step that has no container yet. How often it was tried before is not forgotten."""
+    record = pb.StepRecord(
+        name=step.task,
+        container_digest=step.container.digest,
+        image_digest=step.container.image_digest,
+    )
+    owner, token = step.owner.replace(":", "-"), secrets.token_hex(4)
+    return KeptStep(
+        owner=step.owner,
+        name=step.task,
+        state="",
+        record=record.SerializeToString(),
+        container=f"housecall-{runner.cage.instance[:8]}-{owner}-{step.task}-{token}",
+        digest=step.container.digest,
+        tries=known.tries if known else 0,
+    )
+
+
+def _ended(kept: KeptStep, state: str, refusal: Refusal | None) -> KeptStep:
+    record = pb.StepRecord.FromString(kept.record)
+    record.state = pb.StepState.Value(f"STEP_STATE_{state}")
+    record.exit_code = getattr(refusal, "exit_code", 0)
+    if not record.HasField("started_at"):
+        record.started_at.CopyFrom(_now())
+    if kept.boot_id:
+        record.seconds = round(elapsed(kept.boot_id, kept.boot_s), 3)
+    code, problem = (refusal.code, refusal.message) if refusal else ("", "")
+    return replace(kept, state=state, record=record.SerializeToString(), code=code, problem=problem)
+
+
+def _vanishes(step: Step, kept: KeptStep) -> Refusal:
+    return Refusal(
+        Kind.NOT_FOUND,
+        "STEP_NOT_FOUND",
+        f"{step.task}: expected its container at the engine, got none after {kept.tries} starts: "
+        "something at this site takes it away; see the engine's log, then run it again",
+    )
+
+
+def _now() -> Timestamp:
+    stamp = Timestamp()
+    stamp.GetCurrentTime()
+    return stamp

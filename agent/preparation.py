@@ -16,9 +16,10 @@ from agent.catalog import Dataset
 from agent.containers import Ready
 from agent.events import Done, Feed
 from agent.fingerprints import ANEW
-from agent.folders import empty_folder, input_file, output_file, output_folder, private_folder
+from agent.folders import empty_folder, input_file, output_folder, private_folder
 from agent.means import Means
 from agent.registry import Benchmark
+from agent.staging import Output
 from agent.step import Step
 from agent.worker import SHUTDOWN, Stop
 from housecall.container_config import Role
@@ -26,6 +27,8 @@ from housecall.errors import Kind, Refusal
 from housecall.v1 import statements_pb2 as pb
 
 AWAY = (Kind.UNAVAILABLE, Kind.EXHAUSTED)
+Inputs = dict[str, dict[str, Path]]
+Outputs = dict[str, dict[str, Output]]
 log = logging.getLogger(__name__)
 
 
@@ -43,7 +46,12 @@ class Preparation:
         is BROKEN or was stopped."""
         dataset = self._catalog.get(str(number))
         require_not_operational(dataset)
-        before = dataset.state if dataset.state != states.PREPARING else states.REGISTERED
+        before = dataset.state
+        if before == states.PREPARING:  # an earlier agent was at it: its steps are gone on with
+            before = states.REGISTERED
+            self._runner.await_engine(stop)
+        else:
+            self._journal.forget_steps(f"dataset:{number}")
         dataset = self._catalog.update(number, state=states.PREPARING, problem="")
         keeps_report = False
         try:
@@ -53,7 +61,6 @@ class Preparation:
                 Role.PREPARATION,
                 stop.asked,
             )
-            self._journal.forget_steps(f"dataset:{number}")
             if before == states.PREPARED:
                 before = states.REGISTERED  # what was prepared is worked on from here
             keeps_report = "report_file" in container.config.tasks["prepare"].outputs
@@ -76,7 +83,7 @@ class Preparation:
         return self._catalog.folder(number)
 
     def _steps(self, dataset: Dataset, container: Ready, feed: Feed, stop: Stop) -> None:
-        sources = self._sources(dataset, container)
+        inputs, outputs = self._volumes(dataset, container)
         benchmark = self._benchmark(dataset)
         limits = benchmark.statement.limits if benchmark else pb.TaskLimits()
         tasks = ["sanity_check", "statistics"]
@@ -85,15 +92,16 @@ class Preparation:
                 owner=f"dataset:{dataset.number}",
                 container=container,
                 task=task,
-                sources=sources[task],
+                inputs=inputs[task],
+                outputs=outputs.get(task, {}),
                 logs=self.folder(dataset.number) / "logs",
                 clocks=self._bounds.clocks.within(limits),
             )
             self._runner.run(step, feed, stop)
 
-    def _sources(self, dataset: Dataset, container: Ready) -> dict[str, dict[str, Path]]:
+    def _volumes(self, dataset: Dataset, container: Ready) -> tuple[Inputs, Outputs]:
         """For each task, the site's folder or file behind each label."""
-        folder, user = private_folder(self.folder(dataset.number)), self.user
+        folder = private_folder(self.folder(dataset.number))
         for what in ("data", "labels", "metadata"):
             self._catalog.require_in_place(getattr(dataset, f"{what}_path"), f"{what} path")
         common = {
@@ -102,28 +110,30 @@ class Preparation:
             ),
             "additional_files": container.files or empty_folder(folder / "no-additional-files"),
         }
-        sources = {}
+        inputs: Inputs = {}
+        outputs: Outputs = {
+            "statistics": {"output_path": Output(folder / "statistics.yaml", file=True)}
+        }
         if dataset.already_prepared:
             data, labels = Path(dataset.data_path), Path(dataset.labels_path)
             metadata = Path(dataset.metadata_path or empty_folder(folder / "no-metadata"))
         else:
             prepared = private_folder(folder / "prepared")
-            data, labels, metadata = (
-                output_folder(prepared / name, user) for name in ("data", "labels", "metadata")
-            )
-            sources["prepare"] = common | {
+            data, labels, metadata = (prepared / name for name in ("data", "labels", "metadata"))
+            inputs["prepare"] = common | {
                 "data_path": Path(dataset.data_path),
                 "labels_path": Path(dataset.labels_path),
-                "output_path": data,
-                "output_labels_path": labels,
-                "metadata_path": metadata,
-                "report_file": output_file(folder / "report.yaml", user, keep=True),
             }
-        prepared_inputs = {"data_path": data, "labels_path": labels, "metadata_path": metadata}
-        sources["sanity_check"] = common | prepared_inputs
-        statistics = output_file(folder / "statistics.yaml", user)
-        sources["statistics"] = common | prepared_inputs | {"output_path": statistics}
-        return sources
+            outputs["prepare"] = {
+                "output_path": Output(data, kept=True),
+                "output_labels_path": Output(labels, kept=True),
+                "metadata_path": Output(metadata, kept=True),
+                "report_file": Output(folder / "report.yaml", file=True, kept=True),
+            }
+            output_folder(metadata, self.user)  # some containers read it though none wrote it
+        read = {"data_path": data, "labels_path": labels, "metadata_path": metadata}
+        inputs["sanity_check"] = inputs["statistics"] = common | read
+        return inputs, outputs
 
     def _require_as_registered(self, dataset: Dataset, feed: Feed) -> None:
         parts = self._catalog.parts(dataset, prepared=False)
@@ -210,8 +220,7 @@ class Preparation:
 
     def _failed_steps(self, number: int) -> list[str]:
         kept = self._journal.steps(f"dataset:{number}")
-        records = [pb.StepRecord.FromString(raw) for raw in kept]
-        return [record.name for record in records if record.state == pb.STEP_STATE_FAILED]
+        return [step.name for step in kept if step.state == "FAILED"]
 
     def _benchmark(self, dataset: Dataset) -> Benchmark | None:
         return self._registry.benchmark(dataset.benchmark_id) if dataset.benchmark_id else None

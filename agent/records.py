@@ -54,6 +54,32 @@ class Execution:
 
 
 @dataclass(frozen=True)
+class KeptStep:
+    """A step as it was written down: before it starts, and when it ends.
+
+    `owner` is "execution:<id>" or "dataset:<number>", `digest` the registered container's. `state`
+    is RUNNING, SUCCEEDED, FAILED or STOPPED; a failure keeps its code and problem. `record` is a
+    serialised StepRecord. `container` is the name at the engine, `tries` how often it was started,
+    `gpus` the UUIDs it holds. Its start is `boot_s` seconds after the boot `boot_id` (no wall
+    clock). `bytes` is what its outputs took in the end.
+    """
+
+    owner: str
+    name: str
+    state: str
+    record: bytes
+    digest: str
+    container: str
+    tries: int = 0
+    code: str = ""
+    problem: str = ""
+    boot_id: str = ""
+    boot_s: float = 0.0
+    gpus: str = ""
+    bytes: int = 0
+
+
+@dataclass(frozen=True)
 class Order:
     """An order as it was received: its execution id, the bundle that proves it, and which line.
     `outcome` is the digest of the one envelope that answered it, "" before."""
@@ -71,7 +97,8 @@ class Order:
 class Outgoing:
     """A signed statement on its way. `about` says what it does for this site (see release.py);
     entries of one `lane` are sent one after the other, each after the receipt of the one before.
-    `state` is waiting, accepted or refused; a refusal's kind, code and text are kept."""
+    `state` is waiting, accepted or refused; a refusal's kind, code and text are kept. It waits
+    `since`, in seconds of the wall clock, which is for display."""
 
     envelope_digest: str
     envelope: bytes
@@ -83,6 +110,7 @@ class Outgoing:
     refusal: tuple[str, str, str] = ("", "", "")
     receipt: bytes = b""
     id: str = ""
+    since: float = 0.0
 
 
 @dataclass(frozen=True)

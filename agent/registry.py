@@ -19,9 +19,8 @@ from google.protobuf.message import Message
 
 from agent.identity import Uplink
 from agent.journal import Journal
-from housecall.client import CALL_SECONDS
 from housecall.errors import Kind, Refusal
-from housecall.rpc import refusals
+from housecall.rpc import CALL_SECONDS
 from housecall.statement import container_digest, digest
 from housecall.v1 import ledger_pb2, ledger_pb2_grpc, registry_pb2, registry_pb2_grpc
 from housecall.v1 import statements_pb2 as pb
@@ -134,7 +133,7 @@ class Registry:
         return [_association(each) for each in found.associations]
 
     def association(self, number: int) -> Association:
-        with refusals(self._peer):
+        with self._uplink.identity.refusals():
             found = self._stub.GetAssociation(
                 registry_pb2.GetAssociationRequest(id=number), timeout=CALL_SECONDS
             )
@@ -168,10 +167,6 @@ class Registry:
     def _stub(self) -> registry_pb2_grpc.RegistryStub:
         return registry_pb2_grpc.RegistryStub(self._uplink.channel)
 
-    @property
-    def _peer(self) -> str:
-        return f"coordinator {self._uplink.identity.address}"
-
     def _kept(
         self, name: str, kind: type[M], fetch: Callable[[], M], check: Callable[[M], None]
     ) -> M:
@@ -179,7 +174,7 @@ class Registry:
         known = self._journal.blob(name)
         if known is not None:
             return kind.FromString(known)
-        with refusals(self._peer):
+        with self._uplink.identity.refusals():
             fresh = fetch()
         check(fresh)
         self._journal.set_blob(name, fresh.SerializeToString())
@@ -196,7 +191,7 @@ class Registry:
             return kind.FromString(known)
 
     def _fetched(self, name: str, fetch: Callable[[], M]) -> M:
-        with refusals(self._peer):
+        with self._uplink.identity.refusals():
             fresh = fetch()
         self._journal.set_blob(name, fresh.SerializeToString())
         return fresh

@@ -55,6 +55,7 @@ class Releases:
         self.receipt_seconds = RECEIPT_SECONDS
         self.wake: Callable[[], None] = lambda: None
         self.refused: Callable[[Outgoing], None] = lambda _: None
+        self.accepted: Callable[[Outgoing], None] = lambda _: None
 
     def draft(self, uid: int, items: Sequence[Item], effect: Mapping[str, Any]) -> Drafted:
         """Keep what `uid` is shown. `effect` is what follows at the site once it is released."""
@@ -121,6 +122,8 @@ class Releases:
         self._journal.settle(envelope_digest, receipt, thing_id)
         with self._settled:
             self._settled.notify_all()
+        if (entry := self._journal.outgoing(envelope_digest)) is not None:
+            self.accepted(entry)
 
     def refuse(self, envelope_digest: str, refusal: tuple[str, str, str]) -> None:
         """The coordinator said no for good."""

@@ -2,7 +2,8 @@
 
 What is run is one job a content (`Recipe.key`); every execution of the same content, ordered or
 started here, shares it and ends with it. What has been run before comes from the cache, which is
-nothing but the journal's finished executions.
+nothing but the journal's finished executions. What was ordered waits for an engine that is away
+and for room on the disk; who runs something by hand is told instead.
 """
 
 from __future__ import annotations
@@ -10,17 +11,26 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+from agent.disk import explained
 from agent.execution import Executor, Recipe, require_partial_allowed
 from agent.journal import Journal
+from agent.pipeline import MOST_TRIES
 from agent.records import ENDED, Execution, State
 from agent.results import FINISHED
 from agent.worker import CANCELLED, SHUTDOWN, Job, Worker
 from housecall.errors import Kind, Refusal
+from housecall.rpc import refusal_of
 
 RETRY_S = 5.0
+MOST_RETRY_S = 60.0
+PASSING = frozenset({Kind.UNAVAILABLE, Kind.UNAUTHENTICATED, Kind.EXHAUSTED})
+"""Noes to "what is to be run?" that are no answer: nobody is there, a clock or a certificate is
+wrong for now, the disk is full."""
 log = logging.getLogger(__name__)
 
 
@@ -127,12 +137,20 @@ class Runs:
             self.ended(execution)
         return execution
 
-    def resume(self) -> None:
-        """At the start: what was queued or running runs again."""
-        for state in (State.QUEUED, State.RUNNING):
-            for execution in self._journal.executions(state=state):
-                if execution.source_id == execution.id:
-                    self._worker.spawn(f"resume:{execution.id}", self._resumption(execution))
+    def reconcile(self) -> None:
+        """What should be under way and is not goes on: at the start, and whenever a full disk kept
+        an end from being written down. First those whose containers run."""
+        begun = {kept.owner for kept in self._journal.begun_steps()}
+        for execution in self._adrift():
+            if f"execution:{execution.id}" in begun:
+                self._resume(execution)
+        for execution in self._adrift():
+            self._worker.spawn(f"resume:{execution.id}", partial(self._keep_resuming, execution))
+
+    def live(self) -> set[str]:
+        """Owners whose containers are wanted."""
+        states = (State.QUEUED, State.RUNNING)
+        return {f"execution:{e.id}" for s in states for e in self._journal.executions(state=s)}
 
     def on_step(self, owner: str, step: str, state: str) -> None:
         """A step of some execution changed."""
@@ -141,25 +159,38 @@ class Runs:
             for execution in self._sharing(int(number)):
                 self._change(execution.id, step=step)
 
-    def _resumption(self, execution: Execution) -> Callable[[Job], object]:
-        def work(job: Job) -> None:
-            while not job.stop.asked():
-                try:
-                    recipe = self._executor.recipe(
-                        execution.benchmark_id, execution.model_id, execution.dataset_id
-                    )
-                except Refusal as refusal:
-                    if refusal.kind is not Kind.UNAVAILABLE:
-                        self._settle_failed(execution.id, refusal)
-                        return
-                    job.stop.wait(RETRY_S)
-                    continue
-                with self._lock:
-                    self._change(execution.id, state=State.QUEUED, step="")
-                    self._queue(execution, recipe)
-                return
+    def _adrift(self) -> list[Execution]:
+        """Queued or running by the journal, and no job has them."""
+        with self._lock:
+            states = (State.RUNNING, State.QUEUED)
+            found = [each for s in states for each in self._journal.executions(state=s)]
+            return [
+                each
+                for each in found
+                if each.source_id == each.id
+                and self._worker.find(_job_key(each.key, each.ignore_errors)) is None
+            ]
 
-        return work
+    def _resume(self, execution: Execution) -> bool:
+        """False when the coordinator has to be asked first, and is away."""
+        try:
+            recipe = self._executor.recipe(
+                execution.benchmark_id, execution.model_id, execution.dataset_id
+            )
+        except Refusal as refusal:
+            if refusal.kind in PASSING:
+                return False
+            self._settle_failed(execution.id, refusal)
+            return True
+        with self._lock:
+            now = self._journal.execution(execution.id)
+            if now.state in (State.QUEUED, State.RUNNING):
+                self._queue(now, recipe)
+        return True
+
+    def _keep_resuming(self, execution: Execution, job: Job) -> None:
+        while not job.stop.asked() and not self._resume(execution):
+            job.stop.wait(RETRY_S)
 
     def _let_stop(self, key: str) -> None:
         """A job that was asked to stop is not joined: wait for its end."""
@@ -173,24 +204,52 @@ class Runs:
         return self._worker.queue(key, lambda job: self._work(job, execution, recipe))
 
     def _work(self, job: Job, execution: Execution, recipe: Recipe) -> None:
+        wait = RETRY_S
+        while not self._attempt(job, execution, recipe):
+            job.stop.wait(wait)
+            wait = min(2 * wait, MOST_RETRY_S)
+
+    def _attempt(self, job: Job, execution: Execution, recipe: Recipe) -> bool:
+        """False when it has to wait for what is missing."""
         try:
             job.stop.check()
             for each in self._sharing(execution.id):
-                self._change(each.id, state=State.RUNNING)
+                if each.state is not State.RUNNING:
+                    self._change(each.id, state=State.RUNNING, reason="", problem="")
             result = self._executor.perform(execution, recipe, job.feed, job.stop)
-        except Refusal as refusal:
             with self._lock:
-                if job.stop.reason == SHUTDOWN:
-                    for each in self._sharing(execution.id):
-                        self._change(each.id, state=State.QUEUED, step="")
-                else:
-                    self._settle_failed(execution.id, refusal, cancelled=job.stop.asked())
-            raise
+                self._settle(
+                    execution.id, result=result.SerializeToString(), partial=result.partial
+                )
+        except (Refusal, OSError) as error:
+            refusal = refusal_of(explained(error))
+            if job.stop.reason == SHUTDOWN:
+                raise refusal from error
+            if not job.stop.asked() and self._waits(execution, refusal):
+                return False
+            with self._lock:
+                self._settle_failed(execution.id, refusal, cancelled=job.stop.asked())
+            raise refusal from error
         except BaseException:
             self._settle_failed(execution.id, Refusal(Kind.INTERNAL, "INTERNAL", "internal error"))
             raise
-        with self._lock:
-            self._settle(execution.id, result=result.SerializeToString(), partial=result.partial)
+        return True
+
+    def _waits(self, execution: Execution, refusal: Refusal) -> bool:
+        """Whether it goes on when what is missing is there again; the journal says what that is,
+        where there is room for it."""
+        steps = self._journal.steps(f"execution:{execution.id}")
+        hopeless = max((kept.tries for kept in steps), default=0) >= MOST_TRIES
+        shared = self._sharing(execution.id)
+        ordered = any(each.execution_id for each in shared)
+        if not ordered or hopeless or refusal.code not in ("ENGINE_UNREACHABLE", "DISK_FULL"):
+            return False
+        with suppress(Refusal):
+            for each in shared:
+                self._change(
+                    each.id, state=State.QUEUED, reason=refusal.code, problem=refusal.message
+                )
+        return True
 
     def _settle(self, source_id: int, **changes: Any) -> None:
         for each in self._sharing(source_id):

@@ -5,7 +5,6 @@ Nothing is decided here. `Agent` is a context manager; tests pass an engine of t
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import threading
@@ -21,6 +20,7 @@ from agent.catalog import Catalog
 from agent.consent import PolicyFile
 from agent.containers import Containers
 from agent.datasets import Datasets
+from agent.disclosure import LOOK_S, Disclosure
 from agent.engines.port import Engine, Limits
 from agent.execution import Executor
 from agent.fingerprints import Fingerprinter
@@ -30,6 +30,7 @@ from agent.link import Link
 from agent.local.messages import Messages
 from agent.local.room import Rooms
 from agent.local_api import LocalApi
+from agent.lock import only_one
 from agent.means import Bounds, Means
 from agent.orders import Orders
 from agent.outbox import Outbox
@@ -44,13 +45,16 @@ from agent.reviews import Reviews
 from agent.runs import Runs
 from agent.settings import Settings
 from agent.step import Cage, Clocks
+from agent.upkeep import Duty, Upkeep
 from agent.worker import Worker
-from housecall.errors import Kind, Refusal
+from housecall.errors import Refusal
 from housecall.v1 import statements_pb2 as pb
 
 log = logging.getLogger(__name__)
 FALLBACK_MEMORY, FALLBACK_CPUS = 4 << 30, 1.0
 LOG_BYTES = 10 << 20
+RECONCILE_S = 30.0
+BACKUP_S = 3600.0
 Engines = Callable[[bool], Engine]
 """An engine, with leave to pull or without."""
 Facts = Callable[[], pb.EnvironmentFacts]
@@ -65,25 +69,12 @@ class Agent:
         state.chmod(0o700)
         self.settings = settings
         self._close = ExitStack()
-        self._lock = self._only_one(state)
+        self._lock = only_one(state)
         self.policy = PolicyFile(settings.policy_file)
-        self.uplink = Uplink(settings.identity_dir)
+        self.outward = settings.outward()
+        self.uplink = Uplink(settings.identity_dir, self.outward.proxy)
         self.journal = Journal(state / "journal.sqlite")
         self._build(state, engines)
-
-    def _only_one(self, state: Path) -> int:
-        """Two agents on one state folder would undo each other's work."""
-        lock = os.open(state / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(lock)
-            raise Refusal(
-                Kind.CONFLICT,
-                "AGENT_RUNNING",
-                f"state folder {state}: another agent uses it; stop that one first",
-            ) from None
-        return lock
 
     def _build(self, state: Path, engines: Engines) -> None:
         settings, journal = self.settings, self.journal
@@ -92,7 +83,8 @@ class Agent:
         found = gpus.discover()
         self.facts: Facts = partial(environment.facts, self.engine, found)
         self.worker = Worker(settings.slots)
-        self.runner = StepRunner(self.engine, gpus.GpuPool(found), journal, self._cage())
+        self.gpus = gpus.GpuPool(found)
+        self.runner = StepRunner(self.engine, self.gpus, journal, self._cage())
         self.registry = Registry(self.uplink, journal)
         self.catalog = Catalog(
             state / "datasets",
@@ -100,8 +92,18 @@ class Agent:
             allowed=settings.allowed_paths,
             forbidden=state,
         )
+        self.disclosure = Disclosure(
+            self.catalog,
+            journal,
+            settings.report_preparations,
+            minimum_count=settings.minimum_count,
+        )
         self.containers = Containers(
-            self.engine, local, state / "files", allow_local=settings.allow_local_files
+            self.engine,
+            local,
+            state / "files",
+            allow_local=settings.allow_local_files,
+            outward=self.outward,
         )
         self.results = Results(journal)
         self.releases = Releases(journal, self.catalog, self.uplink)
@@ -164,10 +166,12 @@ class Agent:
             Outbox(self.journal, self.releases, self.uplink),
             environment=self.facts,
             counts=self.worker.counts,
+            preparing=self.disclosure.told,
             heartbeat_s=settings.heartbeat_s,
             max_skew_s=settings.max_clock_skew_s,
         )
         self.releases.wake = self.link.wake
+        self.disclosure.say = self.link.preparing
         self.runs.changed = self.orders.outcomes.changed = self.link.progress
         self.local_api = LocalApi(self._rooms())
 
@@ -214,20 +218,22 @@ class Agent:
             orders=self.orders,
             reviews=self.reviews,
             policy=self.policy,
-            messages=Messages(self.catalog, self.journal, self.settings.state_dir / "executions"),
+            messages=Messages(
+                self.catalog, self.journal, self.disclosure, self.settings.state_dir / "executions"
+            ),
             link_state=lambda: self.link.state,
             environment=self.facts,
+            gpus=self.gpus,
         )
 
     def __enter__(self) -> Agent:
         self._close.callback(self._release_all)
-        self._remove_orphans()
+        self.runner.reserve()
         self.releases.reconcile()
+        self._reconcile()
         self.worker.start()
-        self.runs.resume()
-        self.datasets.resume()
-        self.orders.resume()
         self._close.callback(lambda: self.worker.close(self.settings.stop_grace_s + 5))
+        self._close.enter_context(self._upkeep())
         self._close.enter_context(self.local_api)
         link = threading.Thread(target=self.link.run, name="link", daemon=True)
         link.start()
@@ -250,14 +256,25 @@ class Agent:
     ) -> None:
         self._close.close()
 
-    def _remove_orphans(self) -> None:
-        try:
-            removed = self.runner.remove_orphans()
-        except Refusal as refusal:
-            log.warning("engine away at start", extra={"code": refusal.code})
-            return
+    def _reconcile(self) -> None:
+        """What the journal says is under way, is."""
+        self.datasets.reconcile()
+        self.runs.reconcile()
+        self.orders.reconcile()
+
+    def _upkeep(self) -> Upkeep:
+        duties = (
+            Duty("reconcile", RECONCILE_S, self._reconcile),
+            Duty("sweep", RECONCILE_S, self._sweep),
+            Duty("disclose", LOOK_S, self.disclosure.look),
+            Duty("backup", BACKUP_S, self.journal.back_up),
+        )
+        return Upkeep(duties)
+
+    def _sweep(self) -> None:
+        removed = self.runner.sweep(lambda: self.datasets.live() | self.runs.live())
         if removed:
-            log.info("containers of an earlier run removed", extra={"count": removed})
+            log.info("containers of ended work removed", extra={"count": removed})
 
     def _release_all(self) -> None:
         self.uplink.close()

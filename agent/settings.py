@@ -6,10 +6,11 @@ Every field's docstring is its help text; `docs/settings-agent.md` has a row for
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -18,10 +19,25 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from agent.disclosure import Consent
+from agent.fetching import Outward
+from housecall import scraping, tracing
 from housecall.errors import Kind, Refusal
+from housecall.proxy import parse
+from housecall.service_secrets import credentials
 
 DEFAULT_FILE = Path("/etc/housecall/agent.toml")
 PREFIX = "HOUSECALL_AGENT_"
+
+
+class ProxyUrl(SecretStr):
+    """Shown without its password."""
+
+    def _display(self) -> str:
+        return masked(self.get_secret_value())
+
+    def __str__(self) -> str:
+        return self._display()
 
 
 class Settings(BaseSettings):
@@ -33,6 +49,8 @@ class Settings(BaseSettings):
 
     state_dir: Path = Path("/var/lib/housecall-agent")
     """Identity, journal, datasets and executions; 0700."""
+    join_token: SecretStr = SecretStr("")
+    """Join token that `serve` enrols with where there is no identity yet; best as a credential."""
     socket: Path = Path("/run/housecall-agent/agent.sock")
     """Unix socket of the local API; 0660 in a 0750 folder."""
     socket_group: str = ""
@@ -67,6 +85,8 @@ class Settings(BaseSettings):
     """Longest a step may go without a line of output, whatever the benchmark says."""
     minimum_count: int = Field(0, ge=0)
     """Counts below this are suppressed even where the benchmark allows them."""
+    report_preparations: Consent = "off"
+    """What others are told of a preparation: off, nothing; steps, its state and step; shares, cases by status in percent too."""  # noqa: E501 - a help text
     max_output_bytes: int = Field(64 * 1024, ge=1024, le=512 * 1024)
     """Largest statistics or metrics file that is accepted."""
     disk_reserve_bytes: int = Field(1 << 30, ge=0)
@@ -75,12 +95,36 @@ class Settings(BaseSettings):
     """Seconds between heartbeats to the coordinator."""
     max_clock_skew_s: float = Field(300, gt=0)
     """Difference to the coordinator's clock that is reported as CLOCK_SKEW."""
+    proxy: ProxyUrl = ProxyUrl("")
+    """HTTP proxy to the coordinator and to additional files, http://[user[:password]@]host:port; empty = HTTPS_PROXY, HTTP_PROXY."""  # noqa: E501 - a help text
+    proxy_password_file: Path | None = None
+    """File with the password of the proxy's user."""
+    ca_file: Path | None = None
+    """CAs (PEM) that https sources of additional files may have, besides the system's."""
+    allow_private_sources: bool = False
+    """Fetch additional files from loopback, private and link-local addresses too."""
     stop_grace_s: int = Field(10, ge=0)
-    """Seconds that running containers get when the agent or a person stops them."""
+    """Seconds that a container gets when a person or a limit stops it."""
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$")
     """How much the agent logs."""
+    log_format: Literal["json", "text"] = "json"
+    """json: one object a line; text: the same for people."""
+    metrics_listen: str = ""
+    """Where Prometheus scrapes metrics, as 127.0.0.1:9465; empty = nowhere."""
+    trace_endpoint: str = ""
+    """Where spans go by OTLP, as https://host:4317; empty = nowhere."""
     container_log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR|CRITICAL)$")
     """MEDPERF_LOGLEVEL, as containers see it."""
+
+    @field_validator("metrics_listen")
+    @classmethod
+    def _listen(cls, value: str) -> str:
+        return scraping.checked(value)
+
+    @field_validator("trace_endpoint")
+    @classmethod
+    def _endpoint(cls, value: str) -> str:
+        return tracing.checked(value)
 
     @field_validator("allowed_paths", mode="before")
     @classmethod
@@ -96,7 +140,8 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+        file = TomlConfigSettingsSource(settings_cls)
+        return init_settings, env_settings, *credentials(settings_cls), file
 
     @property
     def user(self) -> str:
@@ -108,6 +153,22 @@ class Settings(BaseSettings):
     @property
     def identity_dir(self) -> Path:
         return self.state_dir / "identity"
+
+    def outward(self) -> Outward:
+        """How this site reaches the coordinator and fetches; refuses what cannot work."""
+        url, secret, ca_file = self.proxy.get_secret_value(), "", self.ca_file
+        try:
+            if self.proxy_password_file is not None:
+                secret = self.proxy_password_file.read_text().strip("\r\n")
+        except OSError as error:
+            raise _invalid(f"setting proxy_password_file: {error}") from error
+        outward = Outward(parse(url, secret) if url else None, ca_file, self.allow_private_sources)
+        try:
+            outward.tls()
+        except OSError as error:
+            text = f"setting ca_file: expected certificates in PEM in {ca_file}, got {error}"
+            raise _invalid(text) from error
+        return outward
 
 
 def load(file: Path | None) -> Settings:
@@ -125,8 +186,8 @@ def load(file: Path | None) -> Settings:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
         raise _invalid(
-            f"setting {name} (or {PREFIX}{name.upper()}): {first['msg']}, got {first['input']!r}; "
-            "see docs/settings-agent.md"
+            f"setting {name} (or {PREFIX}{name.upper()}): {first['msg']}, got "
+            f"{masked(repr(first['input']))}; see docs/settings-agent.md"
         ) from error
     except ValueError as error:
         raise _invalid(f"settings file {chosen}: expected TOML, got {error}") from error
@@ -142,6 +203,11 @@ def listing() -> list[tuple[str, str, str, str]]:
 
 def _shown(value: object) -> str:
     return "" if value in (None, "", []) else str(value)
+
+
+def masked(text: str) -> str:
+    """Without the user and password of a URL in it."""
+    return re.sub(r"^(.*?//)?.*@", r"\1***@", text, flags=re.DOTALL)
 
 
 def _invalid(message: str) -> Refusal:

@@ -11,15 +11,25 @@ Running one is left to `pipeline.py`.
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from agent.containers import Ready
 from agent.engines.port import Exit, Limits, Mount, StepSpec
+from agent.staging import Output
 from housecall.errors import Kind, Refusal
 from housecall.v1 import statements_pb2 as pb
+
+OWN_ENDS = {
+    "STEP_FAILED": Kind.NOT_READY,
+    "STEP_OUT_OF_MEMORY": Kind.NOT_READY,
+    "STEP_TIMEOUT": Kind.EXHAUSTED,
+    "STEP_SILENT": Kind.EXHAUSTED,
+}
+"""Ends that are the container's own doing: the same again if it were run again."""
+RESUME_VARIABLE = "HOUSECALL_RESUME"
+"""A task that sets this in its environment goes on with what its output folders hold."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +55,20 @@ class Step:
     owner: str
     container: Ready
     task: str
-    sources: Mapping[str, Path]
+    inputs: Mapping[str, Path]
+    outputs: Mapping[str, Output]
     logs: Path
     clocks: Clocks
+
+    @property
+    def written(self) -> list[Output]:
+        """The outputs that this container's task has."""
+        task = self.container.config.tasks[self.task]
+        return [self.outputs[label] for label in task.outputs]
+
+    @property
+    def resumes(self) -> bool:
+        return RESUME_VARIABLE in self.container.config.tasks[self.task].environment
 
 
 @dataclass(frozen=True)
@@ -63,26 +84,29 @@ class Cage:
     disk_reserve: int
     instance: str
 
+    def labels(self, owner: str) -> dict[str, str]:
+        """By which the containers of an owner are found again."""
+        return {"housecall.agent": self.instance, "housecall.owner": owner}
 
-def spec(step: Step, cage: Cage, gpus: tuple[str, ...]) -> StepSpec:
+
+def spec(step: Step, cage: Cage, name: str, *, gpus: tuple[str, ...], traceparent: str) -> StepSpec:
     """What the engine is asked for: the container's choices within the site's bounds."""
     task = step.container.config.tasks[step.task]
     shm = min(task.shm_size, cage.shm_bytes) if task.shm_size else None
-    owner = step.owner.replace(":", "-")
     return StepSpec(
-        name=f"housecall-{owner}-{step.task}-{secrets.token_hex(4)}",
+        name=name,
         image_id=step.container.image_id,
         mounts=tuple(_mounts(step)),
         limits=replace(cage.limits, shm_bytes=shm),
         user=cage.user,
-        labels={
-            "housecall.agent": cage.instance,
-            "housecall.owner": step.owner,
-            "housecall.step": step.task,
-        },
+        labels={**cage.labels(step.owner), "housecall.step": step.task},
         command=task.command,
         entrypoint=task.entrypoint,
-        environment={"MEDPERF_LOGLEVEL": cage.log_level, **task.environment},
+        environment={
+            "MEDPERF_LOGLEVEL": cage.log_level,
+            "TRACEPARENT": traceparent,
+            **task.environment,
+        },
         gpus=gpus,
     )
 
@@ -91,15 +115,16 @@ class StepFailed(Refusal):
     """The container ended by itself, and not well."""
 
     def __init__(self, code: str, message: str, exit_code: int) -> None:
-        super().__init__(Kind.NOT_READY, code, message)
+        super().__init__(OWN_ENDS[code], code, message)
         self.exit_code = exit_code
 
 
 def _mounts(step: Step) -> Iterator[Mount]:
     task = step.container.config.tasks[step.task]
-    for volumes, read_only in ((task.inputs, True), (task.outputs, False)):
-        for label, volume in volumes.items():
-            yield Mount(step.sources[label], volume.mount_path, read_only)
+    for label, volume in task.inputs.items():
+        yield Mount(step.inputs[label], volume.mount_path, read_only=True)
+    for label, volume in task.outputs.items():
+        yield Mount(step.outputs[label].written_at, volume.mount_path, read_only=False)
 
 
 def failed(step: Step, ended: Exit) -> StepFailed:
@@ -118,10 +143,10 @@ def failed(step: Step, ended: Exit) -> StepFailed:
     )
 
 
-def too_long(code: str, step: Step, what: str, seconds: float) -> Refusal:
-    return Refusal(
-        Kind.EXHAUSTED,
+def too_long(code: str, step: Step, what: str, seconds: float) -> StepFailed:
+    return StepFailed(
         code,
         f"{step.task}: expected {what} within {seconds:g} s, got none; the container was stopped. "
         "Look at its log, or ask for a larger limit",
+        0,
     )

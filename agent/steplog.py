@@ -11,12 +11,13 @@ TAIL_BYTES = 4096
 
 
 class StepLog:
-    """Writes lines to `path`; what was there before becomes `.1`, and so on."""
+    """Writes lines to `path`. What was there before becomes `.1`, and so on; without `rotate` it is
+    written anew."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, rotate: bool = True) -> None:
         self._path = path
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._open()
+        self._open(rotate=rotate)
 
     def __enter__(self) -> StepLog:
         return self
@@ -32,11 +33,11 @@ class StepLog:
     def write(self, line: str) -> None:
         if self._size > MAX_LOG_BYTES:
             self._file.close()
-            self._open()
+            self._open(rotate=True)
         self._size += self._file.write(line.encode(errors="replace") + b"\n")
 
-    def _open(self) -> None:
-        for number in range(KEPT_FILES, 0, -1):
+    def _open(self, *, rotate: bool) -> None:
+        for number in range(KEPT_FILES if rotate else 0, 0, -1):
             older = self._path.with_name(f"{self._path.name}.{number}")
             newer = self._path.with_name(f"{self._path.name}.{number - 1}")
             newer = self._path if number == 1 else newer

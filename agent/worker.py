@@ -124,6 +124,18 @@ class Worker:
         with self._changed:
             return self._running, len(self._queue)
 
+    def queued(self) -> list[str]:
+        """Keys of the work that waits for a slot, the first in line first."""
+        with self._changed:
+            return [job.key for job in self._queue]
+
+    def lost_slots(self) -> list[str]:
+        """Names of slot threads that have ended though nobody closed them: there should be none."""
+        with self._changed:
+            return [
+                thread.name for thread in self._threads if not (thread.is_alive() or self._closing)
+            ]
+
     def cancel(self, key: str, reason: str = CANCELLED) -> bool:
         """Ask it to stop; one that waits for a slot ends at once. False when it is unknown."""
         with self._changed:

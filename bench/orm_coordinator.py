@@ -48,6 +48,8 @@ class OrmAppend:
         with contextlib.closing(self.store.writer()) as writer:
             opened = self._verify(writer, envelope, caller)
             with _lock:
+                writer.end()
+                writer.begin()
                 index, thing_id = self._known(writer, opened) or self._write(
                     writer, envelope, opened, caller
                 )

@@ -117,10 +117,10 @@ def _side(folder: Path, program: str, client: Client, each: int) -> Iterator[Sid
 
 async def _round(side: Side, first: int) -> None:
     """Every agent sends datasets `first` and on; the clock runs once all are connected."""
-    batches = [_envelopes(site, side.preparation, first, side.each) for site in side.sites]
+    batches = [registrations(site, side.preparation, first, side.each) for site in side.sites]
     begin = asyncio.Event()
     async with contextlib.AsyncExitStack() as stack:
-        agents = [await stack.enter_async_context(_agent(site, begin)) for site in side.sites]
+        agents = [await stack.enter_async_context(linked(site, begin)) for site in side.sites]
         tasks = [
             asyncio.create_task(side.client(agent, batch))
             for agent, batch in zip(agents, batches, strict=True)
@@ -139,7 +139,8 @@ async def _round(side: Side, first: int) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _agent(site: Identity, begin: asyncio.Event) -> AsyncIterator[Agent]:
+async def linked(site: Identity, begin: asyncio.Event) -> AsyncIterator[Agent]:
+    """Within, its channel is open; it sends once `begin` is set."""
     credentials = grpc.ssl_channel_credentials(site.root_pem, site.tls_key_pem, site.chain_pem)
     options = [
         ("grpc.ssl_target_name_override", "coordinator.housecall"),
@@ -150,7 +151,7 @@ async def _agent(site: Identity, begin: asyncio.Event) -> AsyncIterator[Agent]:
         yield Agent(site, channel, begin=begin)
 
 
-def _envelopes(site: Identity, preparation: pb.Pin, first: int, count: int) -> list[bytes]:
+def registrations(site: Identity, preparation: pb.Pin, first: int, count: int) -> list[bytes]:
     """Signed registrations of datasets `first` and on."""
     made = []
     for number in range(first, first + count):

@@ -20,6 +20,7 @@ from click.core import ParameterSource
 from cli import failures
 from cli.command import LazyGroup
 from cli.settings import DEFAULT_SOCKET, Settings
+from housecall.errors import Refusal
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "enroll": ("cli.commands.enroll:command", "Turn a join token into your identity."),
@@ -35,7 +36,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "review": ("cli.commands.review:command", "What waits for a yes of this site."),
     "site": ("cli.commands.site:command", "This site's agent, and the sites of the fleet."),
     "ledger": ("cli.commands.ledger:command", "Checkpoints, entries and their verification."),
-    "admin": ("cli.commands.admin:command", "Join tokens and revocation: for operators."),
+    "admin": ("cli.commands.admin:command", "Status, join tokens and revocation: for operators."),
     "completion": ("cli.commands.completion:command", "Completion for your shell."),
 }
 
@@ -53,13 +54,33 @@ class Root(LazyGroup):
     ) -> NoReturn:
         words = list(sys.argv[1:] if args is None else args)
         settings = Settings(output="json" if failures.json_asked(words) else "table")
+        refusal = ""
+        _begin_trace(settings)
         try:
             code = super().main(
                 words, "housecall", complete_var, standalone_mode=False, obj=settings, **extra
             )
         except Exception as error:
-            code = failures.end(error, settings)
-        sys.exit(code if isinstance(code, int) else 0)
+            code, refusal = failures.end(error, settings), getattr(error, "code", "")
+        code = code if isinstance(code, int) else 0
+        if settings.trace:
+            with contextlib.suppress(Exception):  # a command never fails because of its trace
+                settings.trace.end(code, str(refusal))
+        sys.exit(code)
+
+
+def _begin_trace(settings: Settings) -> None:
+    """A command never fails because of its trace."""
+    names = ("HOUSECALL_TRACE_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+    endpoint = next(filter(None, map(os.environ.get, names)), None)
+    if endpoint is None:
+        return
+    from cli.traces import CommandTrace
+
+    try:
+        settings.trace = CommandTrace(endpoint)
+    except Refusal as error:
+        settings.note(f"warning: no trace of this command: {error}")
 
 
 @click.command(

@@ -11,6 +11,7 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
@@ -19,33 +20,38 @@ from cli import credentials
 from cli.settings import Settings
 from housecall.credentials import load
 from housecall.errors import Kind, Refusal
-from housecall.rpc import CHANNEL_OPTIONS, refusals
+from housecall.rpc import CALL_SECONDS, CHANNEL_OPTIONS, bounded, refusals
 
 if TYPE_CHECKING:
+    from cli.traces import CommandTrace
     from housecall.identity import Identity
 
 T = TypeVar("T")
-CALL_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
 class End:
-    """An open channel and who is at its other end. `verifier_key` is the ledger's, as pinned at
-    enrolment; "" at a site, whose agent checks proofs itself."""
+    """An open channel and who is at its other end. `refusals` surrounds calls; `verifier_key` is
+    the ledger's, as pinned at enrolment; "" at a site, whose agent checks proofs itself. `trace`
+    is told what is asked and stated."""
 
     channel: grpc.Channel
     peer: str
+    refusals: Callable[[], contextlib.AbstractContextManager[None]]
     at_site: bool
     verifier_key: str = ""
+    trace: CommandTrace | None = None
 
     def call(self, method: Callable[..., T], request: Any, *, seconds: float = CALL_SECONDS) -> T:
         """One unary call with a deadline. Raises Refusal."""
-        with refusals(self.peer):
-            return method(request, timeout=seconds)
+        named = {"metadata": self.trace.metadata()} if self.trace else {}
+        with self.refusals():
+            return method(request, timeout=seconds, **named)
 
     def stream(self, method: Callable[..., Any], request: Any) -> Iterator[Any]:
-        """A server stream; the call ends when the iterator is closed. Raises Refusal."""
-        with refusals(self.peer):
+        """A server stream; the call ends when the iterator is closed, or by keepalive when the
+        other end is gone. Raises Refusal."""
+        with self.refusals():
             call = method(request)
             try:
                 yield from call
@@ -81,8 +87,9 @@ def site(settings: Settings) -> Iterator[End]:
             "SOCKET_DENIED",
             f"no access to the agent's socket {path}: ask to be added to the group that owns it",
         )
-    with grpc.insecure_channel(f"unix:{path}", options=CHANNEL_OPTIONS) as channel:
-        yield End(channel, f"agent at {path}", at_site=True)
+    peer = f"agent at {path}"
+    with bounded(grpc.insecure_channel(f"unix:{path}", options=CHANNEL_OPTIONS)) as channel:
+        yield End(channel, peer, partial(refusals, peer), at_site=True)
 
 
 @contextlib.contextmanager
@@ -98,8 +105,10 @@ def coordinator(settings: Settings) -> Iterator[End]:
         yield End(
             channel,
             f"coordinator {person.address}",
+            person.refusals,
             at_site=False,
             verifier_key=person.verifier_key,
+            trace=settings.trace,
         )
 
 

@@ -24,9 +24,15 @@ def publish(
     end: End, identity: Identity, predicate: Message, subjects: Mapping[str, str]
 ) -> ledger_pb2.AppendResponse:
     """Sign and append; the receipt's proof is checked against the pinned key. Raises Refusal."""
-    from housecall import client
+    from housecall import client, statement
 
-    return client.append(end.channel, identity, predicate, subjects)
+    try:
+        return client.append(end.channel, identity, predicate, subjects)
+    finally:
+        if end.trace:  # the same bytes again: Ed25519 always signs alike
+            payload = statement.build(predicate, subjects)
+            envelope = statement.sign(payload, identity.signing_key)
+            end.trace.stated(statement.digest(envelope))
 
 
 def show_receipt(settings: Settings, response: ledger_pb2.AppendResponse, what: str) -> None:

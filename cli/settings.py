@@ -8,8 +8,12 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from cli.traces import CommandTrace
 
 DEFAULT_SOCKET = "/run/housecall-agent/agent.sock"
 
@@ -31,6 +35,8 @@ class Settings:
     output: str = "table"
     on_interrupt: str = "nothing was changed by this command"
     """What Ctrl-C leaves behind, as the running command knows it."""
+    trace: CommandTrace | None = None
+    """Where an endpoint for spans is set in the environment."""
 
     @property
     def identity_folder(self) -> Path:

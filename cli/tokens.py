@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cli.connect import CALL_SECONDS, End
+from cli.connect import End
 from cli.output import print_json
 from cli.settings import Settings
 from housecall.errors import Kind, Refusal
@@ -44,7 +44,7 @@ def issue(
     new = tokens.new_token(name, role, datetime.now(UTC) + life)
     envelope = new.envelope(identity.signing_key)
     request = authority_pb2.IssueTokenRequest(envelope=envelope, csr=new.csr)
-    response = end.call(AuthorityStub(end.channel).IssueToken, request, seconds=CALL_SECONDS)
+    response = end.call(AuthorityStub(end.channel).IssueToken, request)
     check_receipt(envelope, response.receipt, identity.verifier_key)
     chain = list(response.certificate_chain)
     return new.certified(identity.address, response.root_certificate, chain)

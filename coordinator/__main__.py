@@ -1,57 +1,36 @@
-"""`housecall-coordinator`: init, serve, operator-token.
+"""`housecall-coordinator`: init, serve, operator-token; the store's upkeep is in `upkeep.py`.
 
 Tasks and threads of `serve`:
-  main thread    the event loop: gRPC's sockets, one coroutine a Fleet stream and a board
+  main thread    the event loop: gRPC's sockets, one coroutine a Fleet stream and a board, gossip
+                 with other replicas (`gossip.py`), the round of the watchdog (`pulse.py`)
   unary-*        the thread pool in which unary servicers run
   notary         the one writer of the store
+  herald         tells connected sites what the ledger gained (`herald.py`)
+  bus            listens to other replicas; on PostgreSQL only (`store/bus.py`)
+  metrics        answers scrapes, each in a thread of its own; where spans are reported, the SDK
+                 has one thread more (`telemetry.py`)
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import signal
 import sys
 from pathlib import Path
 from typing import Any
 
 import click
-from pydantic import ValidationError
 
-from coordinator.settings import CONFIG_VARIABLE, Settings
-from housecall.errors import EXIT_CODES, Kind, Refusal
+from coordinator.options import CONFIG, STATE, read_settings, settings_help
+from coordinator.settings import Settings
+from coordinator.upkeep import COMMANDS, check_at_start
+from housecall.errors import EXIT_CODES, Refusal
+from housecall.service import Service
+from housecall.service_commands import service_commands
 
 log = logging.getLogger("coordinator")
-
-
-def settings_help() -> str:
-    """Each setting with its variable, for `--help`."""
-    lines = ["\b", "Settings (TOML file, or environment):"]
-    for name, field in Settings.model_fields.items():
-        lines += [f"  {name} (HOUSECALL_COORDINATOR_{name.upper()})", f"      {field.description}"]
-    return "\n".join(lines)
-
-
-def _settings(config: Path | None, **overrides: Any) -> Settings:
-    if config is not None:
-        if not config.is_file():
-            raise Refusal(Kind.NOT_FOUND, "CONFIG_MISSING", f"there is no file {config}")
-        os.environ[CONFIG_VARIABLE] = str(config)
-    try:
-        return Settings(**{name: value for name, value in overrides.items() if value is not None})
-    except (ValidationError, ValueError) as error:
-        raise Refusal(Kind.INVALID, "SETTINGS_INVALID", f"settings: {error}") from error
-
-
-_CONFIG = click.option(
-    "--config",
-    type=click.Path(path_type=Path),
-    help="TOML file; default /etc/housecall/coordinator.toml where it exists.",
-)
-_STATE = click.option(
-    "--state-dir", type=click.Path(path_type=Path), help="Overrides the setting state_dir."
-)
+_FILE = click.Path(path_type=Path)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -60,12 +39,15 @@ def cli() -> None:
 
 
 @cli.command()
-@_CONFIG
-@_STATE
+@CONFIG
+@STATE
 @click.option("--trust-domain", required=True, help="Name of this federation, as example-org.")
 @click.option("--address", required=True, help="Host and port at which everyone will dial it.")
 @click.option("--operator", required=True, help="Name of the first operator, as olga.")
 @click.option("--token-out", type=click.Path(path_type=Path), help="Write the token there, 0600.")
+@click.option("--ca-certificate", type=_FILE, help="Issuing CA of your own (PEM), with its chain.")
+@click.option("--ca-key", type=_FILE, help="Its key (PEM).")
+@click.option("--ca-root", type=_FILE, help="Its root (PEM); default: the last of the chain.")
 def init(
     config: Path | None,
     state_dir: Path | None,
@@ -73,12 +55,16 @@ def init(
     address: str,
     operator: str,
     token_out: Path | None,
+    ca_certificate: Path | None,
+    ca_key: Path | None,
+    ca_root: Path | None,
 ) -> None:
     """Make the CA, the keys and the ledger; print the first operator's join token."""
+    from coordinator.adoption import adopted_of
     from coordinator.founding import found, operator_token
 
-    settings = _settings(config, state_dir=state_dir)
-    house = found(settings, trust_domain, address)
+    settings = read_settings(config, state_dir=state_dir)
+    house = found(settings, trust_domain, address, adopted_of(ca_certificate, ca_key, ca_root))
     token = operator_token(settings, house, operator)
     click.echo(f"Ledger key: {house.ledger.verifier_key}", err=True)
     _show_token(token, operator, token_out)
@@ -86,8 +72,8 @@ def init(
 
 
 @cli.command("operator-token")
-@_CONFIG
-@_STATE
+@CONFIG
+@STATE
 @click.option("--operator", required=True, help="Name of the operator, as olga.")
 @click.option("--token-out", type=click.Path(path_type=Path), help="Write the token there, 0600.")
 def operator_token_command(
@@ -96,51 +82,25 @@ def operator_token_command(
     """Print a join token for another operator: the way back in when the first one is lost."""
     from coordinator.founding import open_house, operator_token
 
-    settings = _settings(config, state_dir=state_dir)
+    settings = read_settings(config, state_dir=state_dir)
     _show_token(operator_token(settings, open_house(settings), operator), operator, token_out)
 
 
-@cli.command()
-@_CONFIG
-@_STATE
-def check(config: Path | None, state_dir: Path | None) -> None:
-    """Rebuild the tables from the ledger in memory and compare; exit 5 where they differ."""
-    from sqlalchemy.exc import SQLAlchemyError
-
-    from coordinator.rebuild import differences, rebuild
-    from coordinator.store import Store
-
-    store = Store(_settings(config, state_dir=state_dir).store_url)
-    rebuilt = Store("sqlite://")
-    try:
-        count = rebuild(store, rebuilt)
-        found = differences(store, rebuilt)
-    except (Refusal, SQLAlchemyError) as error:
-        count, found = 0, [f"the ledger cannot be replayed: {str(error).splitlines()[0]}"]
-    if found:
-        raise Refusal(
-            Kind.CONFLICT,
-            "STORE_DIFFERS",
-            f"the tables are not what the ledger's {count} entries make: {'; '.join(found)}. Stop "
-            "the coordinator and restore the store from a backup",
-        )
-    click.echo(f"{count} entries: every table is what the ledger makes of it")
-
-
 @cli.command(epilog=settings_help())
-@_CONFIG
-@_STATE
+@CONFIG
+@STATE
 @click.option("--listen", help="Overrides the setting listen.")
 def serve(config: Path | None, state_dir: Path | None, listen: str | None) -> None:
     """Serve until SIGTERM or SIGINT, then drain and exit 0."""
     from coordinator.founding import open_house
+    from housecall import logs
 
-    settings = _settings(config, state_dir=state_dir, listen=listen)
-    logging.basicConfig(
-        level=settings.log_level.upper(),
-        format="time=%(asctime)s level=%(levelname)s logger=%(name)s %(message)s",
-    )
-    asyncio.run(_serve(settings, open_house(settings)))
+    settings = read_settings(config, state_dir=state_dir, listen=listen)
+    logs.configure(settings.log_level, settings.log_format)
+    house = open_house(settings)
+    if settings.check_at_start:
+        check_at_start(settings)
+    asyncio.run(_serve(settings, house))
 
 
 async def _serve(settings: Settings, house: Any) -> None:
@@ -150,12 +110,16 @@ async def _serve(settings: Settings, house: Any) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with serving(settings, house) as port:
+    async with serving(settings, house):
         notify("READY=1")
-        click.echo(f"housecall-coordinator serves on port {port}", err=True)
         await stop.wait()
         notify("STOPPING=1")
         log.info("stopping")
+
+
+SERVICE = Service("housecall-coordinator", "coordinator.toml")
+for command in (*COMMANDS, *service_commands(SERVICE, lambda function: function)):
+    cli.add_command(command)
 
 
 def _show_token(token: str, operator: str, out: Path | None) -> None:

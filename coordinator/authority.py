@@ -1,7 +1,8 @@
 """The certificate authority: a root, an issuing CA, and short-lived leaves for SPIFFE names.
 
-Keys are made by `create` and stay in the CA folder, 0600. Who may have a certificate is decided by
-the ledger's rules; this room only signs what it is told to.
+Keys are made by `create`, or adopted (`adoption.py`), and stay in the CA folder, 0600: issuing.key,
+issuing.pem (the issuing CA, then what stands between it and the root) and root.pem. Who may have a
+certificate is decided by the ledger's rules; this room only signs what it is told to.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from housecall.credentials import SERVER_NAME
@@ -22,7 +23,7 @@ from housecall.identity import new_tls_key, private_pem, public_key_digest, writ
 BACKDATE = timedelta(minutes=5)  # tolerates that much skew of a peer's clock
 ROOT_LIFE = timedelta(days=3650)
 ISSUING_LIFE = timedelta(days=1825)
-LEAF_LIFE = {"site": timedelta(days=7), "person": timedelta(days=30)}
+LEAF_LIFE = {"site": timedelta(days=30), "person": timedelta(days=30)}
 SERVER_LIFE = timedelta(days=30)
 
 
@@ -31,10 +32,12 @@ class CertificateAuthority:
 
     def __init__(self, folder: Path) -> None:
         key = serialization.load_pem_private_key((folder / "issuing.key").read_bytes(), None)
-        assert isinstance(key, ec.EllipticCurvePrivateKey)
+        assert isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey)
         self._key = key
         self.root = x509.load_pem_x509_certificate((folder / "root.pem").read_bytes())
-        self.issuing = x509.load_pem_x509_certificate((folder / "issuing.pem").read_bytes())
+        self._chain = x509.load_pem_x509_certificates((folder / "issuing.pem").read_bytes())
+        self.issuing = self._chain[0]
+        self.server_expires_at: datetime | None = None
 
     @staticmethod
     def create(folder: Path, trust_domain: str) -> CertificateAuthority:
@@ -58,9 +61,9 @@ class CertificateAuthority:
     def root_pem(self) -> bytes:
         return _pem(self.root)
 
-    @property
-    def issuing_der(self) -> bytes:
-        return self.issuing.public_bytes(serialization.Encoding.DER)
+    def chain_der(self, leaf: x509.Certificate) -> list[bytes]:
+        """The leaf, the issuing CA, and what stands between that and the root."""
+        return [each.public_bytes(serialization.Encoding.DER) for each in (leaf, *self._chain)]
 
     def certify(self, csr: bytes, name: str, not_after: datetime) -> x509.Certificate:
         """A client certificate for the SPIFFE id `name` and the key of a DER `csr`."""
@@ -71,7 +74,7 @@ class CertificateAuthority:
         return self._leaf(key, san, ExtendedKeyUsageOID.CLIENT_AUTH, not_after)
 
     def chain_pem(self, leaf: x509.Certificate) -> str:
-        return (_pem(leaf) + _pem(self.issuing)).decode()
+        return b"".join(_pem(each) for each in (leaf, *self._chain)).decode()
 
     def server_pair(self, trust_domain: str) -> tuple[bytes, bytes]:
         """(key, chain) in PEM for the coordinator itself, made anew."""
@@ -80,7 +83,7 @@ class CertificateAuthority:
             x509.DNSName(SERVER_NAME),
             x509.UniformResourceIdentifier(f"spiffe://{trust_domain}/coordinator"),
         ]
-        not_after = datetime.now(UTC) + SERVER_LIFE
+        self.server_expires_at = not_after = datetime.now(UTC) + SERVER_LIFE
         leaf = self._leaf(key.public_key(), san, ExtendedKeyUsageOID.SERVER_AUTH, not_after)
         return private_pem(key), self.chain_pem(leaf).encode()
 
@@ -98,16 +101,21 @@ class CertificateAuthority:
             .public_key(key)
             .serial_number(x509.random_serial_number())
             .not_valid_before(datetime.now(UTC) - BACKDATE)
-            .not_valid_after(not_after)
+            .not_valid_after(min(not_after, self.issuing.not_valid_after_utc))
             .add_extension(x509.BasicConstraints(False, None), critical=True)
             .add_extension(x509.SubjectAlternativeName(san), critical=True)
             .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
-            .add_extension(
-                x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()),
-                critical=False,
-            )
+            .add_extension(self._key_identifier(), critical=False)
             .sign(self._key, hashes.SHA256())
         )
+
+    def _key_identifier(self) -> x509.AuthorityKeyIdentifier:
+        """The one that the issuing CA has, however it was made; else that of RFC 5280, 4.2.1.2."""
+        try:
+            found = self.issuing.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
+        except x509.ExtensionNotFound:
+            return x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
+        return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(found.value)
 
 
 def read_csr(csr: bytes) -> x509.CertificateSigningRequest:

@@ -1,134 +1,246 @@
-"""Who is connected, a mailbox a site, and what each says it is doing.
+"""Who is connected, here and at other replicas, and what each site says it is doing.
 
-Lives on the event loop: only `notice` and the read-only `standing` and `progress_of` may be called
-from other threads. Nothing here is durable or needs to be: a reconnecting site says it all again.
+Lives on the event loop: only what is under "for any thread" may be called from other threads.
+Nothing here is durable or needs to be: a reconnecting site says it all again, and replicas tell
+each other (coordinator/gossip.py).
+
+Of one site's streams the one of the highest rank is served (coordinator/standing.py), wherever it
+is. The others are told that they are superseded, and end. Ranks come from the store and are all
+different, so that every replica decides alike, in whatever order it hears.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import TypeAlias
 
+from coordinator.preparations import Preparation, Preparations, taken
+from coordinator.session import Mail, Session, draining
+from coordinator.standing import MOST_CHARACTERS, Doing, Standing
+from housecall.errors import Kind, Refusal
 from housecall.v1 import fleet_pb2
-from housecall.v1 import statements_pb2 as pb
-
-MOST_MAIL = 10_000
-Mail: TypeAlias = fleet_pb2.CoordinatorMessage | int
 
 
 @dataclass
-class Standing:
-    """What is known of a site's agent."""
+class Tidings:
+    """What follows from some entries of the ledger, in their order: mail for sites, participants
+    that were revoked, executions that ended."""
 
-    connected: bool = False
-    connected_at: datetime | None = None
-    heard_at: datetime | None = None
-    agent_version: str = ""
-    gpus: int = 0
-    running: int = 0
-    waiting: int = 0
-    clock_skew_seconds: float = 0.0
-
-
-@dataclass(frozen=True)
-class Doing:
-    """An order's progress, as its site last said."""
-
-    state: pb.ExecutionState.ValueType
-    step: str
-    at: datetime
+    mail: list[tuple[str, Mail]] = field(default_factory=list)
+    revoked: list[str] = field(default_factory=list)
+    ended: list[int] = field(default_factory=list)
 
 
 @dataclass
-class Session:
-    """One stream. `outgoing` is emptied by its one writer: messages, numbers of orders, which are
-    made when they are sent, and None, which ends it."""
+class Claim:
+    """A site claimed for a stream that begins here. `free` is set when the stream that was served
+    before, number `before`, is served no more."""
 
     site: str
-    cancel: Callable[[], object] = lambda: None
-    outgoing: asyncio.Queue[Mail | None] = field(default_factory=asyncio.Queue)
-
-    def send(self, **message: object) -> None:
-        self.post(fleet_pb2.CoordinatorMessage(**message))  # type: ignore[arg-type]
-
-    def post(self, mail: Mail) -> None:
-        """A site that does not read what it is sent loses its stream, and nothing else: it is told
-        again after its next Hello."""
-        if self.outgoing.qsize() >= MOST_MAIL:
-            self.cancel()
-            return
-        self.outgoing.put_nowait(mail)
-
-    def end(self) -> None:
-        """Ends it after what is on its way."""
-        self.outgoing.put_nowait(None)
+    standing: Standing
+    before: int = 0
+    free: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Fleet:
-    """Sessions by site; the newest wins."""
+    """Sessions and standings by site. `replica` names this process among those on its store."""
 
-    def __init__(self) -> None:
+    def __init__(self, replica: str = "") -> None:
+        self.replica = replica
+        self.tell_site: Callable[[str], None] = lambda site: None
+        self.tell_progress: Callable[[int], None] = lambda execution_id: None
+        self.tell_left: Callable[[str, int], None] = lambda site, number: None
+        self.preparations = Preparations()
+        self._claims: dict[tuple[str, int], Claim] = {}
         self._sessions: dict[str, Session] = {}
         self._standing: dict[str, Standing] = {}
         self._doing: dict[int, Doing] = {}
-        self._changed = asyncio.Condition()
+        self._changed = asyncio.Event()
         self._version = 0
+        self._draining = False
 
-    def attach(self, site: str, hello: fleet_pb2.Hello, now: datetime, skew: float) -> Session:
-        """Begin a session; the site's older one is told and ended."""
+    # streams that are served here
+
+    def admit(self, site: str, hello: fleet_pb2.Hello) -> bool:
+        """Whether the stream that opens yields. One that yields is refused while the site's other
+        agent is connected anywhere; the same agent may always come back."""
+        if self._draining:
+            raise draining()
+        other = self.standing(site)
+        if other.connected and hello.session_id and other.session_id == hello.session_id:
+            return other.yields
+        if hello.yields and other.connected:
+            raise Refusal(
+                Kind.CONFLICT,
+                "SITE_ELSEWHERE",
+                f"another agent of {site} took over and is connected: run one agent a site, and "
+                "stop one of the two",
+            )
+        return hello.yields
+
+    def claim(self, site: str, standing: Standing) -> Claim:
+        """Everybody has heard of it, and all have heard the same before it."""
+        made, current = Claim(site, standing), self.standing(site)
+        if current.connected and current.rank > standing.rank:
+            made.free.set()
+            return made
+        comes_back = standing.session_id and current.session_id == standing.session_id
+        if earlier := self._claims.get((site, current.number)):
+            made.before, made.free = earlier.before, earlier.free
+        elif current.connected and current.replica != self.replica and not comes_back:
+            made.before = current.number
+        else:
+            made.free.set()
+        self._claims[site, standing.number] = made
+        if older := self._sessions.pop(site, None):
+            older.supersede()
+        self._set(site, standing)
+        return made
+
+    def freed(self, site: str, number: int) -> None:
+        """Another replica's word that this stream is served no more."""
+        for claim in self._claims.values():
+            if claim.site == site and claim.before == number:
+                claim.free.set()
+
+    def settle(self, claim: Claim) -> None:
+        """It waits for nobody any more. Where it was outranked meanwhile, it is let go now."""
+        self._claims.pop((claim.site, claim.standing.number), None)
+        if self.standing(claim.site).number != claim.standing.number:
+            self.tell_left(claim.site, claim.standing.number)
+
+    def attach(self, site: str, standing: Standing, cancel: Callable[[], object]) -> Session:
+        """Begin a session. Where another one has a higher rank, it is superseded already."""
+        session = Session(site, standing, cancel)
+        current = self.standing(site)
+        if current.connected and current.rank > standing.rank:
+            session.supersede()
+            self.tell_site(site)  # others may have heard of this one last
+            return session
         if older := self._sessions.get(site):
-            older.send(superseded=fleet_pb2.Superseded())
-            older.end()
-        session = self._sessions[site] = Session(site)
-        self._standing[site] = Standing(
-            connected=True,
-            connected_at=now,
-            heard_at=now,
-            agent_version=hello.agent_version,
-            gpus=len(hello.environment.gpus),
-            clock_skew_seconds=skew,
-        )
-        for progress in hello.doing:
-            self.progress(progress, now)
-        self.touch()
+            older.supersede()
+        self._sessions[site] = session
+        self._set(site, standing)
+        if self._draining:
+            session.drain()
         return session
 
-    def detach(self, session: Session) -> None:
-        if self._sessions.get(session.site) is session:
-            del self._sessions[session.site]
-            self._standing[session.site].connected = False
-            self.touch()
+    def is_served(self, session: Session) -> bool:
+        return self._sessions.get(session.site) is session
 
-    def heard(self, site: str, now: datetime, beat: fleet_pb2.Heartbeat | None = None) -> None:
-        standing = self._standing[site]
-        standing.heard_at = now
+    def detach(self, session: Session) -> None:
+        session.closed()
+        if self.is_served(session):
+            del self._sessions[session.site]
+            self._set(session.site, replace(self._standing[session.site], connected=False))
+
+    def heard(
+        self, session: Session, now: datetime, beat: fleet_pb2.Heartbeat | None = None
+    ) -> None:
+        if not self.is_served(session):
+            return
+        standing = replace(self._standing[session.site], heard_at=now)
         if beat is not None:
-            standing.running, standing.waiting = beat.running, beat.waiting
+            standing = replace(standing, running=beat.running, waiting=beat.waiting)
+        self._standing[session.site] = standing
+        self.tell_site(session.site)
 
     def progress(self, progress: fleet_pb2.Progress, now: datetime) -> None:
-        self._doing[progress.execution_id] = Doing(progress.state, progress.step, now)
+        said = Doing(progress.state, progress.step[:MOST_CHARACTERS], now)
+        self._doing[progress.execution_id] = said
+        self.tell_progress(progress.execution_id)
         self.touch()
 
-    def session_of(self, site: str) -> Session | None:
-        return self._sessions.get(site)
+    def preparing(
+        self, session: Session, said: Iterable[fleet_pb2.Preparing], now: datetime
+    ) -> None:
+        """Of datasets of that site."""
+        if self.is_served(session):
+            for each in said:
+                preparation = taken(each, session.standing.number, now)
+                self.preparations.say(each.dataset_id, preparation)
 
-    def end_all(self) -> None:
-        for session in list(self._sessions.values()):
-            session.end()
-
-    def end(self, name: str) -> None:
-        """End a revoked site's stream at once."""
-        if session := self._sessions.get(name):
-            session.end()
-
-    def forget(self, execution_ids: Iterable[int]) -> None:
-        for number in execution_ids:
+    def spread(self, tidings: Tidings) -> None:
+        """To those sites that are connected here. A revoked site's stream ends at once."""
+        for site, message in tidings.mail:
+            if session := self._sessions.get(site):
+                session.post(message)
+        for name in tidings.revoked:
+            if session := self._sessions.get(name):
+                session.cut(Refusal(Kind.UNAUTHENTICATED, "REVOKED", f"{name} is revoked"))
+        for number in tidings.ended:
             self._doing.pop(number, None)
+        self.touch()
+
+    async def drain(self, seconds: float) -> None:
+        """No new streams; those there are end when their statements are answered, after `seconds`
+        at the latest. Watchers end."""
+        self._draining = True
+        self.touch()
+        for session in list(self._sessions.values()):
+            session.drain()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while self._sessions:
+                    await self._changed.wait()
+        for session in self._sessions.values():
+            session.cut(draining())
+
+    # what other replicas say
+
+    def merge(self, site: str, said: Standing) -> None:
+        """Another replica's word on a site."""
+        current = self._standing.get(site, Standing())
+        session, claimed = self._sessions.get(site), (site, current.number) in self._claims
+        if current.replica == self.replica and (session or claimed):
+            if not (said.connected and said.rank > current.rank):
+                if said.connected:
+                    self.tell_site(site)  # it will end that stream
+                return
+            if session:
+                del self._sessions[site]
+                session.supersede()
+            if not claimed:  # else `settle` says it
+                self.tell_left(site, current.number)
+        elif current.replica == self.replica and said.connected:
+            self.tell_left(site, current.number)
+        elif said.replica != current.replica and (
+            (said.connected, said.rank) < (current.connected, current.rank)
+        ):
+            return
+        self._standing[site] = said
+        self.touch()
+
+    def merge_progress(self, execution_id: int, said: Doing) -> None:
+        known = self._doing.get(execution_id)
+        if known is None or said.at >= known.at:
+            self._doing[execution_id] = said
+            self.touch()
+
+    def lose(self, replica: str) -> None:
+        """That replica is gone: its sites are connected nowhere until they come back."""
+        for site, standing in self._standing.items():
+            if standing.replica == replica:
+                self._standing[site] = replace(standing, connected=False, replica="")
+        self.touch()
+
+    def own(self) -> Iterator[tuple[str, Standing]]:
+        """What no other replica says: sites served here last, or by a replica that is gone."""
+        for site, standing in self._standing.items():
+            if standing.replica in (self.replica, ""):
+                yield site, standing
 
     # for any thread
+
+    def is_here(self, site: str) -> bool:
+        return site in self._sessions
+
+    def connected(self) -> int:
+        """How many sites have their stream here."""
+        return len(self._sessions)
 
     def standing(self, site: str) -> Standing:
         return self._standing.get(site, Standing())
@@ -136,19 +248,32 @@ class Fleet:
     def progress_of(self, execution_id: int) -> Doing | None:
         return self._doing.get(execution_id)
 
+    def preparation_of(self, dataset_id: str, site: str) -> Preparation | None:
+        """What the site told last, unless it took it back or has a newer stream."""
+        said = self.preparations.of(dataset_id)
+        stands = said and said.state and said.number == self.standing(site).number
+        return said if stands else None
+
+    def all_progress(self) -> list[tuple[int, Doing]]:
+        return list(self._doing.items())
+
     # watchers
+
+    def _set(self, site: str, standing: Standing) -> None:
+        self._standing[site] = standing
+        self.tell_site(site)
+        self.touch()
 
     def touch(self) -> None:
         """Something that watchers show has changed."""
         self._version += 1
-        _ = asyncio.ensure_future(self._wake())  # noqa: RUF006 - ends by itself at once
-
-    async def _wake(self) -> None:
-        async with self._changed:
-            self._changed.notify_all()
+        self._changed.set()
+        self._changed = asyncio.Event()
 
     async def next_version(self, seen: int) -> int:
-        """Wait until there is a version newer than `seen`."""
-        async with self._changed:
-            await self._changed.wait_for(lambda: self._version > seen)
+        """Wait for a version newer than `seen`. Raises DRAINING when this process stops."""
+        while self._version <= seen and not self._draining:
+            await self._changed.wait()
+        if self._draining:
+            raise draining()
         return self._version

@@ -6,6 +6,7 @@ operator's join token, signed by that key. From then on everything goes through 
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -14,6 +15,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from coordinator.adoption import Adopted, adopt
 from coordinator.authority import CertificateAuthority
 from coordinator.caller import Caller, CallerRole
 from coordinator.ledger import Batch, Ledger
@@ -47,8 +49,11 @@ class House:
         return f"spiffe://{self.trust_domain}/coordinator"
 
 
-def found(settings: Settings, trust_domain: str, address: str) -> House:
-    """Make everything that a coordinator needs, once. Refuses where one was made already."""
+def found(
+    settings: Settings, trust_domain: str, address: str, adopted: Adopted | None = None
+) -> House:
+    """Make everything that a coordinator needs, once; the CA is made too unless one is adopted.
+    Refuses where a coordinator was made already."""
     folder = settings.state_dir
     if (folder / "coordinator.json").exists():
         raise Refusal(
@@ -56,13 +61,15 @@ def found(settings: Settings, trust_domain: str, address: str) -> House:
         )
     check_trust_domain(trust_domain)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    CertificateAuthority.create(folder / "ca", trust_domain)
+    if adopted is None:
+        CertificateAuthority.create(folder / "ca", trust_domain)
+    else:
+        adopt(folder / "ca", trust_domain, adopted)
     for name in ("ledger.key", "signing.key"):
         write_private(folder / name, private_pem(Ed25519PrivateKey.generate()))
     house = _open(folder, trust_domain, address)
-    store = Store(settings.store_url)
-    _first_entry(store, house)
-    store.close()
+    with contextlib.closing(Store.create(settings.store_url)) as store, store.failures():
+        _first_entry(store, house)
     facts = {"trust_domain": trust_domain, "address": address}
     write_private(folder / "coordinator.json", json.dumps(facts).encode())
     return house
@@ -85,17 +92,18 @@ def operator_token(
     settings: Settings, house: House, operator: str, life: timedelta = timedelta(hours=24)
 ) -> str:
     """A join token for an operator, signed by the coordinator itself: for whoever has the machine.
-    Run it while the coordinator is stopped or on the same SQLite file."""
+    A coordinator that serves the same store meanwhile waits its turn."""
     expires_at = datetime.now(UTC) + life
     name = spiffe_id(house.trust_domain, "person", operator)
     new = tokens.new_token(name, pb.ROLE_OPERATOR, expires_at)
     caller = Caller(house.name, CallerRole.OPERATOR, "", expires_at)
-    store = Store(settings.store_url)
-    with Notary(store, house.ledger) as notary:
+    with (
+        contextlib.closing(Store(settings.store_url)) as store,
+        Notary(store, house.ledger) as notary,
+    ):
         notary.append(new.envelope(house.signing_key), caller)
-    store.close()
     leaf = house.authority.certify(new.csr, new.join_name, expires_at)
-    chain = [leaf.public_bytes(serialization.Encoding.DER), house.authority.issuing_der]
+    chain = house.authority.chain_der(leaf)
     return tokens.write(new.certified(house.address, house.authority.root_der, chain))
 
 
@@ -120,11 +128,14 @@ def _first_entry(store: Store, house: House) -> None:
     subject = statement.digest(said.signing_key)
     envelope = statement.sign(statement.build(said, {house.name: subject}), house.signing_key)
     writer = store.writer()
+    writer.begin()
     if writer.tree_size():
+        writer.close()
         raise Refusal(
             Kind.CONFLICT,
             "LEDGER_NOT_EMPTY",
-            "the store holds a ledger already: point database_url at an empty one",
+            f"the store at {store.place} holds a ledger already: point database_url at an empty "
+            "one",
         )
     batch = Batch(writer, [])
     batch.append(

@@ -3,9 +3,15 @@ turned into rich statuses. Servicers behind it never see gRPC's contexts for eit
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
+import functools
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, TypeAlias
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from typing import Any, TypeAlias, TypeVar
 
 import grpc
 
@@ -13,12 +19,18 @@ from coordinator.caller import ROLES, Caller, CallerRole, read_certificate, set_
 from coordinator.models import Participant
 from coordinator.policy import check_method
 from coordinator.store import Store
+from coordinator.telemetry import Telemetry
 from housecall.errors import Kind, Refusal
 from housecall.identity import split_id
-from housecall.rpc import refusal_of, status_of
+from housecall.rpc import STATUS, refusal_of, status_of
+from housecall.tracing import TRACEPARENT
 from housecall.v1 import statements_pb2 as pb
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+T = TypeVar("T")
+
+UNARY_SECONDS = 45.0
+"""More than what the store and the notary may take before they say no themselves."""
 
 
 class Gatekeeper:
@@ -30,18 +42,29 @@ class Gatekeeper:
 
     def admit(self, method: str, auth_context: Any) -> Caller:
         name, key_digest, expires_at = read_certificate(auth_context)
-        trust_domain, kind, _ = split_id(name)
+        trust_domain, kind, short = split_id(name)
         if trust_domain != self._trust_domain:
             raise Refusal(
                 Kind.UNAUTHENTICATED,
                 "TRUST_DOMAIN_FOREIGN",
                 f"{name}: expected a name of {self._trust_domain}",
             )
-        role = CallerRole.JOINER if kind == "join" else self._participant_role(name)
+        if kind == "join":
+            role, key_is_known = CallerRole.JOINER, key_digest.startswith(f"sha256:{short}")
+        else:
+            participant = self._participant(name)
+            role = ROLES[pb.Role.ValueType(participant.role)]
+            key_is_known = key_digest == participant.tls_key_digest
+        if not key_is_known:  # a CA of an organisation's own may have siblings under its root
+            raise Refusal(
+                Kind.UNAUTHENTICATED,
+                "CERTIFICATE_FOREIGN",
+                f"{name}: expected a certificate of the key that was enrolled, got one of another",
+            )
         check_method(method, role)
         return Caller(name, role, key_digest, expires_at)
 
-    def _participant_role(self, name: str) -> CallerRole:
+    def _participant(self, name: str) -> Participant:
         with self._store.read() as reader:
             participant = reader.find(Participant, name)
         if participant is None or participant.revoked_index is not None:
@@ -50,14 +73,14 @@ class Gatekeeper:
                 "REVOKED",
                 f"{name} is not enrolled here any more: ask the operator for a new join token",
             )
-        return ROLES[pb.Role.ValueType(participant.role)]
+        return participant
 
 
 class EdgeInterceptor(grpc.aio.ServerInterceptor):
-    """Wraps each handler by its kind; knows no service."""
+    """Wraps each handler by its kind; knows no service. Tells `telemetry` of every call."""
 
-    def __init__(self, gatekeeper: Gatekeeper) -> None:
-        self._gatekeeper = gatekeeper
+    def __init__(self, gatekeeper: Gatekeeper, telemetry: Telemetry, pool: Executor) -> None:
+        self._gatekeeper, self._telemetry, self._pool = gatekeeper, telemetry, pool
 
     async def intercept_service(
         self,
@@ -70,34 +93,48 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
         method = handler_call_details.method
         if handler.request_streaming or handler.response_streaming:
             return self._wrap_stream(handler, method)
-        if inspect.iscoroutinefunction(handler.unary_unary):
-            return self._wrap_coroutine(handler, method)
-        return self._wrap_function(handler, method)
+        return self._wrap_unary(handler, method)
 
-    def _enter(self, method: str, context: Any) -> None:
-        set_caller(self._gatekeeper.admit(method, context.auth_context()))
+    async def _enter(self, method: str, context: Any) -> None:
+        """The store is asked in a thread: where it hangs, the loop and its streams do not."""
+        auth = context.auth_context()
+        set_caller(await self._within(self._gatekeeper.admit, method, auth))
 
-    def _wrap_function(self, handler: Any, method: str) -> Handler:
-        def call(request: Any, context: Any) -> Any:
-            try:
-                self._enter(method, context)
-                return handler.unary_unary(request, context)
-            except Exception as error:
-                status = status_of(refusal_of(error))
-                context.set_trailing_metadata(status.trailing_metadata)
-                return context.abort(status.code, status.details)
+    async def _within(self, work: Callable[..., T], *arguments: Any) -> T:
+        """In the pool, with the caller's context, and within the bound of every unary call: whoever
+        set no deadline of its own gets an answer too."""
+        loop = asyncio.get_running_loop()
+        call = functools.partial(contextvars.copy_context().run, work, *arguments)
+        try:
+            return await asyncio.wait_for(loop.run_in_executor(self._pool, call), UNARY_SECONDS)
+        except TimeoutError:
+            raise Refusal(
+                Kind.UNAVAILABLE,
+                "STORE_SLOW",
+                f"no answer within {UNARY_SECONDS:.0f} s: try again, the same statement counts "
+                "once",
+            ) from None
 
-        return grpc.unary_unary_rpc_method_handler(
-            call, handler.request_deserializer, handler.response_serializer
-        )
+    def _wrap_unary(self, handler: Any, method: str) -> Handler:
+        """Plain functions run in the pool, coroutines on the loop."""
+        is_coroutine = inspect.iscoroutinefunction(handler.unary_unary)
 
-    def _wrap_coroutine(self, handler: Any, method: str) -> Handler:
+        def admitted(request: Any, context: Any) -> Any:
+            set_caller(self._gatekeeper.admit(method, context.auth_context()))
+            return handler.unary_unary(request, context)
+
         async def call(request: Any, context: Any) -> Any:
+            began, refusal = time.perf_counter(), None
             try:
-                self._enter(method, context)
+                if not is_coroutine:
+                    return await self._within(admitted, request, context)
+                await self._enter(method, context)
                 return await handler.unary_unary(request, context)
             except Exception as error:
-                return await context.abort_with_status(status_of(refusal_of(error)))
+                refusal = refusal_of(error)
+                return await context.abort_with_status(status_of(refusal))
+            finally:
+                self._telemetry.called(method, _traceparent(context), began, refusal)
 
         return grpc.unary_unary_rpc_method_handler(
             call, handler.request_deserializer, handler.response_serializer
@@ -113,18 +150,42 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
 
         async def write(request: Any, context: Any) -> None:
             try:
-                self._enter(method, context)
-                await behaviour(request, context)
-            except Refusal as refusal:
-                await context.abort_with_status(status_of(refusal))
+                with self._streaming(method):
+                    await self._enter(method, context)
+                    await behaviour(request, context)
+            except Exception as error:
+                await context.abort_with_status(status_of(refusal_of(error)))
 
         async def generate(request: Any, context: Any) -> AsyncIterator[Any]:
             try:
-                self._enter(method, context)
-                async for response in behaviour(request, context):
-                    yield response
-            except Refusal as refusal:
-                await context.abort_with_status(status_of(refusal))
+                with self._streaming(method):
+                    await self._enter(method, context)
+                    async for response in behaviour(request, context):
+                        yield response
+            except Exception as error:
+                await context.abort_with_status(status_of(refusal_of(error)))
 
         call = generate if inspect.isasyncgenfunction(behaviour) else write
         return build(call, handler.request_deserializer, handler.response_serializer)
+
+    @contextmanager
+    def _streaming(self, method: str) -> Iterator[None]:
+        self._telemetry.stream_began(method)
+        status = "CANCELLED"  # whatever is no Exception: the caller went away
+        try:
+            yield
+            status = "OK"
+        except Refusal as refusal:
+            status = STATUS[refusal.kind].name
+            raise
+        except Exception:
+            status = "INTERNAL"
+            raise
+        finally:
+            self._telemetry.stream_ended(method, status)
+
+
+def _traceparent(context: Any) -> str:
+    """The caller's span, where it named one."""
+    said = dict(context.invocation_metadata() or ())
+    return str(said.get(TRACEPARENT, ""))

@@ -128,3 +128,20 @@ class Batch:
 def predicate_of(entry: LedgerEntry) -> Any:
     """The predicate of a stored entry (checked when it was accepted)."""
     return unverified(entry.envelope).predicate
+
+
+def root_of(envelopes: Iterable[bytes]) -> bytes:
+    """The root of the tree over entries in their order, from their bytes alone."""
+    peaks: list[tuple[int, bytes]] = []  # complete subtrees, the largest first: (leaves, hash)
+    for envelope in envelopes:
+        leaves, value = 1, merkle.leaf_hash(envelope)
+        while peaks and peaks[-1][0] == leaves:
+            value = merkle.node_hash(peaks.pop()[1], value)
+            leaves *= 2
+        peaks.append((leaves, value))
+    if not peaks:
+        return merkle.EMPTY_ROOT
+    value = peaks.pop()[1]
+    while peaks:
+        value = merkle.node_hash(peaks.pop()[1], value)
+    return value

@@ -1,15 +1,43 @@
-"""The tables. All but the ledger's two are a projection of the ledger: nothing in them is news."""
+"""The tables. All but the ledger's two are a projection of the ledger: nothing in them is news.
+
+They mean the same on SQLite and PostgreSQL: texts compare by their bytes, numbers have 64 bits,
+times are UTC. A change here needs a revision in `store/migrations` (a test compares the two).
+"""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
-from sqlalchemy import Index, LargeBinary, UniqueConstraint
+from sqlalchemy import (
+    BigInteger,
+    Index,
+    Integer,
+    LargeBinary,
+    String,
+    Table,
+    UniqueConstraint,
+    event,
+)
 from sqlalchemy.types import TypeDecorator
-from sqlmodel import Column, DateTime, Field, SQLModel
+from sqlmodel import AutoString, Column, DateTime, Field, SQLModel
 
 from housecall.v1 import registry_pb2 as reg
 from housecall.v1 import statements_pb2 as pb
+
+TEXT = String().with_variant(String(collation="C"), "postgresql")
+NUMBER = BigInteger().with_variant(Integer(), "sqlite")
+
+
+@event.listens_for(Column, "before_parent_attach")
+def _same_on_every_database(column: Column[Any], table: Table) -> None:
+    """What SQLModel makes of `str` and `int` differs between databases; these do not."""
+    if table.metadata is not SQLModel.metadata:
+        return
+    if isinstance(column.type, AutoString):
+        column.type = TEXT
+    elif type(column.type) is Integer:
+        column.type = NUMBER
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -190,9 +218,4 @@ class News(SQLModel, table=True):
 
     __tablename__ = "news"
     site: str = Field(primary_key=True)
-    ledger_index: int = Field(primary_key=True)
-
-
-class SchemaVersion(SQLModel, table=True):
-    __tablename__ = "schema_version"
-    version: int = Field(primary_key=True)
+    ledger_index: int = Field(primary_key=True, index=True)

@@ -10,14 +10,15 @@ Then one commit makes the whole batch durable, and only then everyone is answere
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import queue
+import re
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from sqlalchemy import exc
 
@@ -29,6 +30,7 @@ from housecall import statement
 from housecall.errors import Kind, Refusal
 from housecall.rpc import refusal_of
 from housecall.statement import digest
+from housecall.tracing import of_envelope
 from housecall.v1 import ledger_pb2
 from housecall.v1 import statements_pb2 as pb
 
@@ -36,6 +38,7 @@ log = logging.getLogger(__name__)
 
 LARGEST_BATCH = 256
 ACCEPTED_WITHIN_SECONDS = 30.0
+NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")  # as JSON spells it
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,8 @@ class Accepted:
 class _Job:
     envelope: bytes
     caller: Caller
-    future: Future[Accepted]
+    future: Future[Any]
+    is_probe: bool = False
 
 
 @dataclass
@@ -79,21 +83,45 @@ class Notary:
         self._ledger = ledger
         self._now = now
         self._jobs: queue.Queue[_Job | None] = queue.Queue()
+        self._entrance, self._closed = threading.Lock(), False
         self._thread = threading.Thread(target=self._run, name="notary", daemon=True)
         self.listeners: list[Callable[[list[Accepted]], None]] = []
+        self.observers: list[Callable[[bytes, Future[Accepted]], None]] = []
 
     def __enter__(self) -> Notary:
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._jobs.put(None)
+        with self._entrance:
+            self._closed = True
+            self._jobs.put(None)
         self._thread.join()
 
     def submit(self, envelope: bytes, caller: Caller) -> Future[Accepted]:
         """The future of a receipt; fails with Refusal. Returns at once."""
         future: Future[Accepted] = Future()
-        self._jobs.put(_Job(envelope, caller, future))
+        for observe in self.observers:
+            observe(envelope, future)
+        self._enqueue(_Job(envelope, caller, future))
+        return future
+
+    def _enqueue(self, job: _Job) -> None:
+        """Who comes after the end is turned away: they send it again to whoever serves next."""
+        with self._entrance:
+            if not self._closed:
+                self._jobs.put(job)
+                return
+        job.future.set_exception(
+            Refusal(Kind.UNAVAILABLE, "STOPPING", "the coordinator stops: try again")
+        )
+
+    def probe(self) -> Future[None]:
+        """Answered by the notary's thread after whatever is in front of it, out of a transaction;
+        fails as a statement would where the store fails. Leaves nothing."""
+        future: Future[None] = Future()
+        nobody = Caller("", CallerRole.JOINER, "", self._now())
+        self._enqueue(_Job(b"", nobody, future, is_probe=True))
         return future
 
     def append(self, envelope: bytes, caller: Caller) -> Accepted:
@@ -113,16 +141,6 @@ class Notary:
         while jobs := self._next_jobs():
             writer = self._settle(writer, jobs)
         writer.close()
-        self._turn_away()
-
-    def _turn_away(self) -> None:
-        """Who came after the end: they send it again to whoever serves next."""
-        with contextlib.suppress(queue.Empty):
-            while True:
-                if job := self._jobs.get_nowait():
-                    job.future.set_exception(
-                        Refusal(Kind.UNAVAILABLE, "STOPPING", "the coordinator stops: try again")
-                    )
 
     def _next_jobs(self) -> list[_Job]:
         """Wait for one job, then take what else is there. Empty = stop."""
@@ -139,42 +157,58 @@ class Notary:
             jobs.append(job)
         return jobs
 
-    def _settle(self, writer: Writer, jobs: list[_Job]) -> Writer:
-        """One transaction, then everyone is answered. Where it fails, each job is tried by itself,
-        so that one that cannot be taken does not hold up its neighbours; the last word of a store
-        that fails is a no."""
+    def _settle(self, writer: Writer, jobs: list[_Job], *, again: bool = True) -> Writer:
+        """One transaction, then everyone is answered."""
         try:
+            writer.begin()
             batch = Batch(writer, [digest(job.envelope) for job in jobs])
             outcomes = [done for job in jobs if (done := self._consider(writer, batch, job))]
             batch.flush()
             writer.commit()
+            answers = self._receipts(batch, outcomes)
+            writer.end()
         except Exception as error:
-            writer.close()
-            writer = self._store.writer()
+            writer.abandon()
             open_jobs = [job for job in jobs if not job.future.done()]
-            if len(open_jobs) > 1:
-                for job in open_jobs:
-                    writer = self._settle(writer, [job])
-            elif open_jobs:
-                open_jobs[0].future.set_exception(_store_refusal(error))
+            return self._settle_after(error, open_jobs, again=again)
+        self._answer(answers)
+        return writer
+
+    def _settle_after(self, error: Exception, jobs: list[_Job], *, again: bool) -> Writer:
+        """A batch failed. Where the connection was lost nobody knows whether it was committed: all
+        are tried once more, and those that were are found. Otherwise each is tried by itself, so
+        that one that cannot be taken does not hold up its neighbours. The last word of a store that
+        fails is a no."""
+        writer = self._store.writer()
+        refusal = self._store.refusal(error)
+        lost = refusal is not None and refusal.code == "STORE_UNREACHABLE"
+        if lost and again and jobs:
+            return self._settle(writer, jobs, again=False)
+        if len(jobs) > 1 and not lost:
+            for job in jobs:
+                writer = self._settle(writer, [job])
             return writer
-        self._answer(batch, outcomes)
-        writer.end()
+        for job in jobs:
+            job.future.set_exception(refusal or refusal_of(error))
         return writer
 
     def _consider(self, writer: Writer, batch: Batch, job: _Job) -> _Outcome | None:
         """Steps 1 to 4. A refusal is answered at once and leaves nothing behind."""
+        if job.is_probe:
+            job.future.set_result(None)
+            return None
         try:
             opened = self._verify(writer, job)  # 1
+            _check_storable(opened)
             if known := batch.find(opened.envelope_digest):  # 2
                 return _Outcome(job, opened.kind, *known, None)
             fact = Fact(opened, job.caller, batch.size, self._now())
             effect = RULES[opened.kind](writer, opened.predicate, fact)  # 3
-        except exc.SQLAlchemyError:
+        except (exc.SQLAlchemyError, OverflowError):
             raise  # the transaction is spoilt: `_settle` begins again, one by one
         except Exception as error:
             refusal = refusal_of(error)
-            log.info("refused caller=%s code=%s", job.caller.name, refusal.code)
+            log.info("refused", extra={"caller": job.caller.name, "code": refusal.code})
             job.future.set_exception(refusal)
             return None
         signer = effect.id if opened.kind == "ParticipantEnrolled" else job.caller.name
@@ -203,29 +237,31 @@ class Notary:
             raise Refusal(Kind.NOT_ALLOWED, "REVOKED", f"{caller.name} is revoked")
         return statement.verify(job.envelope, participant.signing_key)
 
-    def _answer(self, batch: Batch, outcomes: list[_Outcome]) -> None:
-        """After the commit: nothing that fails here makes a no of a yes. Who gets no receipt sends
-        the same envelope again."""
+    def _receipts(
+        self, batch: Batch, outcomes: list[_Outcome]
+    ) -> list[tuple[Future[Accepted], Accepted]]:
+        """After the commit. Where this fails the envelopes are found again: a yes stays a yes."""
         if not outcomes:
-            return
+            return []
         size = batch.size
         checkpoint = self._ledger.checkpoint(size, batch.node)
-        answers: list[tuple[_Job, Accepted]] = []
+        answers = []
         for done in outcomes:
             receipt = self._ledger.receipt(done.index, size, batch.node, checkpoint)
             accepted = Accepted(
                 done.job.envelope, receipt, done.kind, done.index, done.effect, done.id
             )
-            answers.append((done.job, accepted))
-            log.info(
-                "accepted kind=%s index=%d caller=%s id=%s",
-                done.kind,
-                done.index,
-                done.job.caller.name,
-                done.id,
-            )
-        for job, accepted in answers:
-            job.future.set_result(accepted)
+            answers.append((done.job.future, accepted))
+            facts = {"kind": done.kind, "index": done.index, "id": done.id}
+            trace = of_envelope(digest(accepted.envelope)).trace
+            log.info("accepted", extra={**facts, "caller": done.job.caller.name, "trace_id": trace})
+        return answers
+
+    def _answer(self, answers: list[tuple[Future[Accepted], Accepted]]) -> None:
+        for future, accepted in answers:
+            future.set_result(accepted)
+        if not answers:
+            return
         for listener in self.listeners:
             try:
                 listener([accepted for _, accepted in answers])
@@ -235,13 +271,9 @@ class Notary:
                 )
 
 
-def _store_refusal(error: Exception) -> Refusal:
-    if isinstance(error, exc.OperationalError) and "full" in str(error.orig):
-        log.error("the store's disk is full")
-        return Refusal(
-            Kind.EXHAUSTED,
-            "STORE_FULL",
-            "the coordinator's disk is full: nothing was accepted. Keep the statement and send it "
-            "again when the operator has made room",
+def _check_storable(opened: statement.Statement) -> None:
+    """PostgreSQL's texts cannot hold a NUL; so no store's may."""
+    if NUL.search(opened.payload):
+        raise Refusal(
+            Kind.INVALID, "VALUE_UNSTORABLE", f"{opened.kind}: expected texts without NUL"
         )
-    return refusal_of(error)

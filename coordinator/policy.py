@@ -44,6 +44,7 @@ METHODS: Mapping[str, frozenset[CallerRole]] = {
     "/housecall.v1.Registry/GetExecution": _EVERYONE,
     "/housecall.v1.Registry/ListSites": _EVERYONE,
     "/housecall.v1.Registry/WatchBenchmark": _PEOPLE,
+    "/housecall.v1.Registry/GetOverview": _OPERATORS,
     "/grpc.health.v1.Health/Check": _EVERYONE,
     "/grpc.health.v1.Health/Watch": _EVERYONE,
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": _EVERYONE,

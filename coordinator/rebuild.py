@@ -1,79 +1,135 @@
 """Rebuilding: the tables are a projection of the ledger, so its entries make them again.
 
-`rebuild` replays every entry through the rules into an empty store; `differences` compares two
-stores table by table. `housecall-coordinator check` does both, against the store in use.
+`rebuild` replays every entry through the rules into an empty store. `check_store` does so in memory
+and compares, within one moment of the store in use; `repair` puts what was rebuilt in its place.
 """
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Table, select
-from sqlmodel import SQLModel
+from sqlalchemy.exc import NoResultFound
 
 from coordinator.caller import ROLES, Caller, CallerRole
 from coordinator.founding import first_row
 from coordinator.ledger import Batch
 from coordinator.models import LedgerEntry, Participant
 from coordinator.rules import RULES, Fact
-from coordinator.store import Store, Writer
-from housecall import statement
+from coordinator.store import Reader, Store, Writer
+from coordinator.store.copy import copy, differences
+from housecall import merkle, statement
+from housecall.errors import Kind, Refusal
 from housecall.v1 import statements_pb2 as pb
 
 PAGE = 500
+Progress = Callable[[int, int], None]
+"""Called with the number of entries that are done, and of all."""
 
 
-def rebuild(source: Store, target: Store) -> int:
+@dataclass(frozen=True)
+class Checked:
+    """A store against its ledger: how many entries, their root, and what differs."""
+
+    size: int
+    root: bytes
+    differences: list[str]
+
+
+def silent(_done: int, _all: int) -> None:
+    """Nobody waits to hear how far it is."""
+
+
+def check_store(store: Store, progress: Progress = silent, *, signatures: bool = False) -> Checked:
+    """Rebuild in memory and compare; refuses LEDGER_DAMAGED where the entries do not replay."""
+    store.check_file()
+    with contextlib.closing(Store.create("sqlite://")) as rebuilt, store.read() as reader:
+        size = rebuild(reader, rebuilt, progress, signatures=signatures)
+        with rebuilt.read() as fresh:
+            return Checked(size, merkle.root(size, fresh.node), differences(reader, fresh))
+
+
+def repair(store: Store, progress: Progress = silent) -> Checked:
+    """Make every table again from the entries, in one transaction beside which nobody appends.
+
+    Gives what had differed. The entries are believed only where each carries its signer's signature
+    and all of them give the root of the tree that is stored; refuses LEDGER_DAMAGED otherwise.
+    """
+    store.check_file()
+    writer = store.writer()
+    with (
+        contextlib.closing(Store.create("sqlite://")) as rebuilt,
+        contextlib.closing(writer),
+        store.failures(),
+    ):
+        writer.begin()
+        size = rebuild(writer, rebuilt, progress, signatures=True)
+        with rebuilt.read() as fresh:
+            root = merkle.root(size, fresh.node)
+            check_root(writer, size, root)
+            found = differences(writer, fresh)
+            if found:
+                copy(fresh, writer)
+        writer.commit()
+    return Checked(size, root, found)
+
+
+def rebuild(
+    source: Reader, target: Store, progress: Progress = silent, *, signatures: bool = False
+) -> int:
     """Replay the ledger of `source` into the empty `target`; gives the number of entries."""
     writer = target.writer()
-    count = 0
-    while entries := _page(source, count):
+    size, count = source.tree_size(), 0
+    while entries := source.entries(count, PAGE):
+        writer.begin()
         batch = Batch(writer, [])
         for entry in entries:
-            _replay(writer, batch, entry)
+            _replay(writer, batch, entry, signatures=signatures)
         batch.flush()
         writer.commit()
         writer.end()
         count += len(entries)
+        progress(count, size)
     writer.close()
     return count
 
 
-def differences(one: Store, other: Store) -> list[str]:
-    """One line a table whose rows differ."""
-    found = []
-    for table in SQLModel.metadata.sorted_tables:
-        rows, others = (_rows(store, table) for store in (one, other))
-        if rows != others:
-            found.append(f"{table.name}: {len(rows ^ others)} rows differ")
-    return found
-
-
-def _page(source: Store, start: int) -> list[LedgerEntry]:
-    with source.read() as reader:
-        return list(reader.entries(start, PAGE))
-
-
-def _replay(writer: Writer, batch: Batch, entry: LedgerEntry) -> None:
+def _replay(writer: Writer, batch: Batch, entry: LedgerEntry, *, signatures: bool) -> None:
     """The rule decides again, on the same facts."""
-    opened = statement.unverified(entry.envelope)
-    if entry.ledger_index == 0:
-        assert isinstance(opened.predicate, pb.ParticipantEnrolled)
-        writer.add(first_row(opened.predicate))
-        thing_id, concerns = entry.signer, frozenset[str]()
-    else:
-        fact = Fact(opened, _caller(writer, opened.predicate, entry), batch.size, entry.accepted_at)
-        effect = RULES[opened.kind](writer, opened.predicate, fact)
-        thing_id, concerns = effect.id, effect.concerns
+    if entry.ledger_index != batch.size:
+        raise _damaged(batch.size, "it is missing")
+    try:
+        opened = statement.unverified(entry.envelope)
+        thing_id, concerns = _follow(writer, batch.size, entry, opened)
+        signer = writer.participant(entry.signer)
+        if signatures:
+            statement.verify(entry.envelope, signer.signing_key)
+    except (Refusal, AssertionError, KeyError, ValueError) as error:
+        raise _damaged(entry.ledger_index, str(error)) from error
     batch.append(
         entry.envelope,
         opened,
         signer=entry.signer,
-        enrolment_index=writer.participant(entry.signer).enrolled_index,
+        enrolment_index=signer.enrolled_index,
         thing_id=thing_id,
         accepted_at=entry.accepted_at,
         concerns=concerns,
     )
+
+
+def _follow(
+    writer: Writer, index: int, entry: LedgerEntry, opened: statement.Statement
+) -> tuple[str, frozenset[str]]:
+    """The id and the sites concerned that follow from an entry."""
+    if index == 0:
+        assert isinstance(opened.predicate, pb.ParticipantEnrolled)
+        writer.add(first_row(opened.predicate))
+        return entry.signer, frozenset()
+    fact = Fact(opened, _caller(writer, opened.predicate, entry), index, entry.accepted_at)
+    effect = RULES[opened.kind](writer, opened.predicate, fact)
+    return effect.id, effect.concerns
 
 
 def _caller(writer: Writer, said: Any, entry: LedgerEntry) -> Caller:
@@ -84,6 +140,24 @@ def _caller(writer: Writer, said: Any, entry: LedgerEntry) -> Caller:
     return Caller(row.name, role, row.tls_key_digest, entry.accepted_at)
 
 
-def _rows(store: Store, table: Table) -> set[tuple[Any, ...]]:
-    with store.engine.connect() as connection:
-        return {tuple(row) for row in connection.execute(select(table))}
+def check_root(reader: Reader, size: int, root: bytes) -> None:
+    """What was signed and handed out is the stored tree: entries with another root are others, and
+    fewer than its leaves are not all. Refuses LEDGER_DAMAGED."""
+    leaves = reader.stored_leaves()
+    if size != leaves:
+        raise _damaged(size, f"expected {leaves} entries as the stored tree has leaves, got {size}")
+    try:
+        stored = merkle.root(size, reader.node)
+    except NoResultFound:
+        stored = b""
+    if stored != root:
+        raise _damaged(size, f"expected root {stored.hex()} as stored, got {root.hex()}")
+
+
+def _damaged(index: int, why: str) -> Refusal:
+    return Refusal(
+        Kind.CONFLICT,
+        "LEDGER_DAMAGED",
+        f"the ledger cannot be replayed at entry {index}: {why}. Nothing was changed: restore a "
+        "backup",
+    )

@@ -5,32 +5,39 @@ An async context manager that releases what it took: leaving it drains calls, th
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-import fcntl
 import logging
 import resource
+import secrets
 import threading
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import grpc
 from cryptography import x509
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from coordinator.fleet import Fleet
+from coordinator.fleet import Fleet, Tidings
 from coordinator.founding import House
+from coordinator.gossip import Gossip
+from coordinator.herald import Herald
 from coordinator.interceptors import EdgeInterceptor, Gatekeeper
+from coordinator.lock import hold
 from coordinator.notary import Notary
+from coordinator.pulse import Pulse
 from coordinator.servicers.authority import AuthorityServicer
 from coordinator.servicers.fleet import FleetServicer
 from coordinator.servicers.ledger import LedgerServicer
 from coordinator.servicers.registry import RegistryServicer
 from coordinator.settings import Settings
 from coordinator.store import Store
+from coordinator.store.bus import Bus, bus_of
+from coordinator.telemetry import Telemetry
+from coordinator.welcome import Welcomes
 from housecall.errors import Kind, Refusal
 from housecall.identity import renew_after
 from housecall.rpc import MAX_MESSAGE_BYTES
@@ -44,6 +51,7 @@ from housecall.v1 import (
     registry_pb2,
     registry_pb2_grpc,
 )
+from housecall.watchdog import fed_by_loop
 
 log = logging.getLogger(__name__)
 
@@ -55,13 +63,19 @@ SERVICES = (
 )
 
 
-def _options() -> list[tuple[str, int]]:
-    """A storm of reconnecting agents must neither be cancelled nor use up the descriptors."""
+def _options(settings: Settings) -> list[tuple[str, int]]:
+    """A storm of reconnecting agents must neither be cancelled nor use up the descriptors. A peer
+    that is gone without a word is noticed by pings, idle or not."""
+    keepalive = int(settings.keepalive_seconds * 1000)
     descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     return [
         ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
         ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
         ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.keepalive_time_ms", keepalive),
+        ("grpc.keepalive_timeout_ms", keepalive // 2),
+        ("grpc.http2.ping_timeout_ms", keepalive // 2),
+        ("grpc.http2.max_pings_without_data", 0),
         ("grpc.server.max_pending_requests", 50_000),
         ("grpc.server.max_pending_requests_hard_limit", 50_000),
         ("grpc.server_max_unrequested_time_in_server", 300),
@@ -100,50 +114,80 @@ def _credentials(house: House) -> grpc.ServerCredentials:
 @contextlib.asynccontextmanager
 async def serving(settings: Settings, house: House) -> AsyncIterator[int]:
     """Serve until left; gives the port."""
-    lock = _lock(settings.state_dir)
     store = Store(settings.store_url)
     pool = ThreadPoolExecutor(settings.threads, thread_name_prefix="unary")
-    fleet = Fleet()
+    fleet = Fleet(secrets.token_hex(4))
     with contextlib.ExitStack() as stack:
-        stack.callback(lock.close)
         stack.callback(store.close)
+        if store.dialect == "sqlite":
+            stack.callback(hold(settings.state_dir).close)
         stack.callback(pool.shutdown)
+        telemetry = stack.enter_context(Telemetry(settings, store, house, fleet))
         notary = stack.enter_context(Notary(store, house.ledger))
-        gate = EdgeInterceptor(Gatekeeper(store, house.trust_domain))
-        server = grpc.aio.server(
-            migration_thread_pool=pool, interceptors=[gate], options=_options()
-        )
-        healthy = await _add_servicers(server, store, house, notary, fleet)
+        telemetry.follow(notary)
+        gate = EdgeInterceptor(Gatekeeper(store, house.trust_domain), telemetry, pool)
+        server = grpc.aio.server(interceptors=[gate], options=_options(settings))
+        bus = bus_of(store)
+        gossip = Gossip(bus, fleet)
+        fleet_servicer = FleetServicer(Welcomes(store, house.ledger), notary, fleet, gossip)
+        healthy = await _add_servicers(server, store, house, notary, fleet, fleet_servicer)
         port = _listen(server, settings.listen, house)
-        await server.start()
-        log.info(
-            "serving listen=%s port=%d trust_domain=%s", settings.listen, port, house.trust_domain
-        )
+        pulse = Pulse(notary, store, pool)
+        await pulse.check()
+        async with _news(store, notary, fleet, bus, gossip):
+            await server.start()
+            log.info("serving", extra={"listen": settings.listen, "port": port})
+            try:
+                async with fed_by_loop(pulse.check):
+                    yield port
+            finally:
+                await _drain(server, healthy, fleet, settings.drain_seconds)
+
+
+@contextlib.asynccontextmanager
+async def _news(
+    store: Store, notary: Notary, fleet: Fleet, bus: Bus, gossip: Gossip
+) -> AsyncIterator[None]:
+    """Sites hear of what is appended here and at other replicas, and replicas of each other."""
+    loop = asyncio.get_running_loop()
+
+    def tell(tidings: Tidings) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is connected
+            loop.call_soon_threadsafe(fleet.spread, tidings)
+
+    with Herald(store, fleet, tell) as herald:
+        notary.listeners.append(lambda _: herald.wake())
+        bus.open(gossip.ears(herald.wake))
+        talking = asyncio.create_task(gossip.run(), name="gossip")
         try:
-            yield port
+            yield
         finally:
-            await healthy.enter_graceful_shutdown()
-            fleet.end_all()
-            await server.stop(settings.drain_seconds)
+            talking.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await talking
+            gossip.bye()
+            await asyncio.to_thread(bus.close)
 
 
-def _lock(folder: Path) -> IO[bytes]:
-    """One coordinator a state folder, until the file is closed or the process is gone."""
-    file = (folder / "serving.lock").open("ab")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        file.close()
-        raise Refusal(
-            Kind.CONFLICT,
-            "COORDINATOR_RUNNING",
-            f"another housecall-coordinator serves {folder} already: stop that one first",
-        ) from None
-    return file
+async def _drain(
+    server: grpc.aio.Server, healthy: health.aio.HealthServicer, fleet: Fleet, seconds: float
+) -> None:
+    """The port is closed first, so that nobody who is sent away comes back here. Streams end when
+    their statements are answered; calls that run may end."""
+    await healthy.enter_graceful_shutdown()
+    stopping = asyncio.create_task(server.stop(seconds))
+    await asyncio.sleep(0)
+    await fleet.drain(seconds * 0.8)
+    await stopping
 
 
 async def _add_servicers(
-    server: grpc.aio.Server, store: Store, house: House, notary: Notary, fleet: Fleet
+    server: grpc.aio.Server,
+    store: Store,
+    house: House,
+    notary: Notary,
+    fleet: Fleet,
+    fleet_servicer: FleetServicer,
 ) -> health.aio.HealthServicer:
     ledger = house.ledger
     authority_pb2_grpc.add_AuthorityServicer_to_server(
@@ -151,7 +195,7 @@ async def _add_servicers(
     )
     ledger_pb2_grpc.add_LedgerServicer_to_server(LedgerServicer(store, ledger, notary), server)
     registry_pb2_grpc.add_RegistryServicer_to_server(RegistryServicer(store, fleet), server)
-    fleet_pb2_grpc.add_FleetServicer_to_server(FleetServicer(store, ledger, notary, fleet), server)
+    fleet_pb2_grpc.add_FleetServicer_to_server(fleet_servicer, server)
     healthy = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
     for name in ("", *SERVICES):

@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
+
+from housecall import scraping, tracing
+from housecall.service_secrets import credentials
 
 CONFIG_VARIABLE = "HOUSECALL_COORDINATOR_CONFIG"
 DEFAULT_CONFIG = Path("/etc/housecall/coordinator.toml")
@@ -37,13 +40,46 @@ class Settings(BaseSettings):
     )
     database_url: str = Field(
         default="",
-        description="SQLAlchemy URL of the store; empty = SQLite in state_dir.",
+        description="SQLAlchemy URL of the store, as postgresql+psycopg://user:password@host/name; "
+        "empty = SQLite in state_dir.",
     )
     threads: int = Field(default=8, ge=1, description="Threads that serve unary calls.")
     drain_seconds: float = Field(
         default=10.0, ge=0, description="How long running calls may take to end at a stop."
     )
+    keepalive_seconds: float = Field(
+        default=30.0,
+        ge=1,
+        description="How often a quiet connection is pinged; a peer that is gone without a word is "
+        "noticed half as long after.",
+    )
     log_level: str = Field(default="info", description="debug, info, warning or error.")
+    log_format: Literal["json", "text"] = Field(
+        default="json", description="json: one object a line; text: the same for people."
+    )
+    metrics_listen: str = Field(
+        default="",
+        description="Where Prometheus scrapes metrics, as 127.0.0.1:9464; empty = nowhere.",
+    )
+    trace_endpoint: str = Field(
+        default="",
+        description="Where spans go by OTLP, as https://host:4317; empty = nowhere.",
+    )
+
+    check_at_start: bool = Field(
+        default=True,
+        description="Compare every table with what the ledger makes of it before serving.",
+    )
+
+    @field_validator("metrics_listen")
+    @classmethod
+    def _listen(cls, value: str) -> str:
+        return scraping.checked(value)
+
+    @field_validator("trace_endpoint")
+    @classmethod
+    def _endpoint(cls, value: str) -> str:
+        return tracing.checked(value)
 
     @property
     def store_url(self) -> str:
@@ -59,4 +95,5 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         config = Path(os.environ.get(CONFIG_VARIABLE, DEFAULT_CONFIG))
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, config)
+        file = TomlConfigSettingsSource(settings_cls, config)
+        return init_settings, env_settings, *credentials(settings_cls), file

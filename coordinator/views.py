@@ -18,9 +18,11 @@ from coordinator.models import (
     Participant,
     Result,
 )
+from coordinator.preparations import Preparation
 from coordinator.store import Reader
 from housecall.times import stamp
 from housecall.v1 import authority_pb2 as auth
+from housecall.v1 import fleet_pb2
 from housecall.v1 import registry_pb2 as reg
 from housecall.v1 import statements_pb2 as pb
 
@@ -61,18 +63,32 @@ def model(reader: Reader, row: Model) -> reg.Model:
     return reg.Model(id=row.id, origin=origin(entry), statement=predicate_of(entry))
 
 
-def dataset(reader: Reader, row: Dataset) -> reg.Dataset:
+def dataset(reader: Reader, row: Dataset, preparation: Preparation | None) -> reg.Dataset:
     entry = reader.entry(row.ledger_index)
-    message = reg.Dataset(
-        id=row.id,
-        origin=origin(entry),
-        state=reg.DatasetState.ValueType(row.state),
-        statement=predicate_of(entry),
-        prepared_fingerprint=row.prepared_fingerprint or "",
-    )
+    message = preparing(row, preparation)
+    message.origin.CopyFrom(origin(entry))
+    message.statement.CopyFrom(predicate_of(entry))
+    message.prepared_fingerprint = row.prepared_fingerprint or ""
     if row.operational_index is not None:
         said: pb.DatasetOperational = predicate_of(reader.entry(row.operational_index))
         message.statistics.CopyFrom(said.statistics)
+    return message
+
+
+def preparing(row: Dataset, said: Preparation | None) -> reg.Dataset:
+    """How far a dataset is, without what it is."""
+    message = reg.Dataset(id=row.id, state=reg.DatasetState.ValueType(row.state))
+    if said is not None:
+        message.preparing_at.CopyFrom(stamp(said.at))
+        message.preparing.CopyFrom(
+            fleet_pb2.Preparing(
+                dataset_id=row.id,
+                state=said.state,
+                step=said.step,
+                benchmark_id=said.benchmark_id,
+                shares=said.shares,
+            )
+        )
     return message
 
 

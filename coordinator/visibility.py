@@ -16,6 +16,7 @@ from coordinator.models import (
     News,
     Result,
 )
+from coordinator.preparations import Preparation
 from coordinator.store import Reader
 from housecall.identity import short_name
 from housecall.v1 import statements_pb2 as pb
@@ -59,6 +60,17 @@ class Eyes:
     def dataset(self, row: Dataset) -> bool:
         """Its site's, and from its first request on those whom it asked."""
         return self._all or row.site == self._caller.name or row.id in self._offered
+
+    def preparation(self, row: Dataset, said: Preparation) -> bool:
+        """Besides those who see the dataset: the owner of its preparation container, and the
+        committee of the benchmark that its site names, if that one has this preparation."""
+        container = self._reader.container_of(row.preparation_digest)
+        if container is not None and container.owner == self._caller.name:
+            return True
+        if said.benchmark_id not in self.committees:
+            return False
+        benchmark = self._reader.benchmark(said.benchmark_id)
+        return benchmark.preparation_digest == row.preparation_digest
 
     def association(self, row: Association) -> bool:
         return (

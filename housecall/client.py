@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from google.protobuf.message import Message
 
 from housecall import statement, tokens
-from housecall.credentials import Credentials, open_channel
+from housecall.credentials import Credentials, explained, open_channel
 from housecall.errors import Kind, Refusal
 from housecall.identity import (
     Identity,
@@ -29,12 +29,12 @@ from housecall.identity import (
     public_key_digest,
     write_private,
 )
-from housecall.rpc import refusals
+from housecall.proxy import Proxy, chosen
+from housecall.rpc import CALL_SECONDS
 from housecall.v1 import authority_pb2, authority_pb2_grpc, ledger_pb2, ledger_pb2_grpc
 from housecall.v1 import statements_pb2 as pb
 from housecall.verify import check_receipt
 
-CALL_SECONDS = 30.0
 RETRY_SECONDS = 1.0
 REPEATABLE = (pb.ExecutionRequested, pb.BenchmarkPolicyChanged, pb.AssociationRequested)
 
@@ -78,14 +78,20 @@ def append_payload(
 def _append(
     channel: grpc.Channel, identity: Identity, envelope: bytes
 ) -> ledger_pb2.AppendResponse:
-    with refusals(f"coordinator {identity.address}"):
+    with identity.refusals():
         return ledger_pb2_grpc.LedgerStub(channel).Append(
             ledger_pb2.AppendRequest(envelope=envelope), timeout=CALL_SECONDS
         )
 
 
-def enrol(text: str, folder: Path, role: pb.Role.ValueType | None = None) -> Identity:
-    """Turn a join token into an identity kept in `folder`.
+def enrol(
+    text: str,
+    folder: Path,
+    role: pb.Role.ValueType | None = None,
+    *,
+    proxy: Proxy | None = None,
+) -> Identity:
+    """Turn a join token into an identity kept in `folder`, through `proxy` or the environment's.
 
     Keys are made and kept before the coordinator is asked, so that a lost answer costs nothing:
     repeating the call with the same token ends in the same identity.
@@ -114,9 +120,11 @@ def enrol(text: str, folder: Path, role: pb.Role.ValueType | None = None) -> Ide
     join_key = serialization.load_der_private_key(token.private_key, password=None)
     assert isinstance(join_key, ec.EllipticCurvePrivateKey)
     join_chain = b"".join(_pem(der) for der in token.certificate_chain)
-    channel = open_channel(token.address, root_pem, join_chain, private_pem(join_key))
+    proxy = chosen(token.address, proxy)
+    join_key_pem = private_pem(join_key)
+    channel = open_channel(token.address, root_pem, join_chain, join_key_pem, proxy=proxy)
     envelope = statement.sign(payload, signing_key)
-    with channel, refusals(f"coordinator {token.address}"):
+    with channel, explained(token.address, proxy):
         request = authority_pb2.EnrolRequest(envelope=envelope, csr=make_csr(tls_key, token.name))
         response = authority_pb2_grpc.AuthorityStub(channel).Enrol(request, timeout=CALL_SECONDS)
     check_receipt(envelope, response.receipt, response.verifier_key)
@@ -128,6 +136,7 @@ def enrol(text: str, folder: Path, role: pb.Role.ValueType | None = None) -> Ide
         chain_pem=response.certificate_chain.encode(),
         tls_key_pem=private_pem(tls_key),
         signing_key=signing_key,
+        proxy=proxy,
     )
     identity.save(folder)
     return identity
@@ -137,7 +146,7 @@ def renew(identity: Identity, folder: Path) -> Identity:
     """A new certificate for the same TLS key, saved to `folder`. Raises Refusal."""
     key = serialization.load_pem_private_key(identity.tls_key_pem, password=None)
     assert isinstance(key, ec.EllipticCurvePrivateKey)
-    with connect(identity) as channel, refusals(f"coordinator {identity.address}"):
+    with connect(identity) as channel, identity.refusals():
         request = authority_pb2.RenewRequest(csr=make_csr(key, identity.name))
         response = authority_pb2_grpc.AuthorityStub(channel).Renew(request, timeout=CALL_SECONDS)
     renewed = dataclasses.replace(identity, chain_pem=response.certificate_chain.encode())

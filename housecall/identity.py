@@ -11,16 +11,17 @@ import json
 import os
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from housecall.credentials import Credentials, damaged, load
 from housecall.errors import Kind, Refusal
+from housecall.proxy import Proxy
 from housecall.statement import digest
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
@@ -98,7 +99,7 @@ def renew_after(certificate: x509.Certificate) -> datetime:
     return certificate.not_valid_before_utc + timedelta(seconds=life.total_seconds() * 2 / 3)
 
 
-def private_pem(key: ec.EllipticCurvePrivateKey | Ed25519PrivateKey) -> bytes:
+def private_pem(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | Ed25519PrivateKey) -> bytes:
     return key.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,
@@ -134,9 +135,8 @@ class Identity(Credentials):
     def certificate(self) -> x509.Certificate:
         return x509.load_pem_x509_certificates(self.chain_pem)[0]
 
-    @property
-    def renewal_due(self) -> bool:
-        return datetime.now(UTC) >= renew_after(self.certificate)
+    def renewal_due(self, now: datetime) -> bool:
+        return now >= renew_after(self.certificate)
 
     def save(self, folder: Path) -> None:
         """Complete or not there: identity.json, which makes a folder an identity, comes last."""
@@ -148,9 +148,9 @@ class Identity(Credentials):
         write_private(folder / "identity.json", json.dumps(facts, indent=1).encode())
 
     @staticmethod
-    def load(folder: Path) -> Identity:
-        """Refuses with NOT_ENROLLED where the folder holds no identity."""
-        credentials = load(folder)
+    def load(folder: Path, proxy: Proxy | None = None) -> Identity:
+        """As `housecall.credentials.load`, with the signing key."""
+        credentials = load(folder, proxy)
         try:
             pem = (folder / "signing.key").read_bytes()
             signing_key = serialization.load_pem_private_key(pem, password=None)

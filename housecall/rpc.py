@@ -1,4 +1,4 @@
-"""Refusals over gRPC, both ways, and the channel options that both ends share.
+"""Refusals over gRPC, both ways, and what every channel of ours has: options and deadlines.
 
 A refusal travels as `google.rpc.Status` with one `ErrorInfo` (reason = code, domain "housecall",
 metadata kind). Anything else that a server raises is INTERNAL with a reference that is in its log.
@@ -9,7 +9,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import grpc
 
@@ -32,10 +33,19 @@ STATUS: dict[Kind, grpc.StatusCode] = {
 MAX_MESSAGE_BYTES = 8 * 1024 * 1024
 CHANNEL_OPTIONS: list[tuple[str, int | str]] = [
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.keepalive_time_ms", 30_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 15_000),
+    ("grpc.http2.ping_timeout_ms", 15_000),
+    ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.max_reconnect_backoff_ms", 20_000),
+    ("grpc.use_local_subchannel_pool", 1),
 ]
+"""Pings find a half-open connection in 35 s, and keep tables of NATs and proxies from forgetting
+it; a coordinator takes them from 5 s on. For the pings by which gRPC measures bandwidth only
+`ping_timeout` counts. Channels share no connection, nor each other's waits."""
+CALL_SECONDS = 30.0
+"""Of a unary call that names no deadline."""
 
 
 def refusal_of(error: BaseException) -> Refusal:
@@ -43,7 +53,7 @@ def refusal_of(error: BaseException) -> Refusal:
     if isinstance(error, Refusal):
         return error
     reference = secrets.token_hex(4)
-    log.error("internal error %s", reference, exc_info=error)
+    log.error("internal error", extra={"reference": reference}, exc_info=error)
     return Refusal(
         Kind.INTERNAL,
         "INTERNAL",
@@ -84,6 +94,20 @@ def from_rpc_error(error: grpc.RpcError, peer: str) -> Refusal:
     return _transport_refusal(error.code(), error.details() or "", peer)
 
 
+class _Deadline(grpc.UnaryUnaryClientInterceptor):
+    def intercept_unary_unary(
+        self, continuation: Callable[..., Any], client_call_details: Any, request: Any
+    ) -> Any:
+        if client_call_details.timeout is None:
+            client_call_details = client_call_details._replace(timeout=CALL_SECONDS)
+        return continuation(client_call_details, request)
+
+
+def bounded(channel: grpc.Channel) -> grpc.Channel:
+    """The channel, with a deadline for every unary call. Streams end by keepalive."""
+    return grpc.intercept_channel(channel, _Deadline())
+
+
 _TLS_PROBLEMS: tuple[tuple[str, str, str], ...] = (
     ("not yet valid", "CLOCK_SKEW", "a certificate is not valid yet: check this machine's clock"),
     (
@@ -99,6 +123,8 @@ _TLS_PROBLEMS: tuple[tuple[str, str, str], ...] = (
     ("ertificate", "WRONG_CA", "it is not certified by the CA pinned at enrolment"),
     ("andshake", "TLS_FAILED", "the TLS handshake failed"),
 )
+_CUT = ("Socket closed", "Connection reset", "Broken pipe")
+"""In the middle of a handshake as anywhere: nobody said no, as when a balancer's target died."""
 
 
 def _transport_refusal(code: grpc.StatusCode, details: str, peer: str) -> Refusal:
@@ -107,6 +133,8 @@ def _transport_refusal(code: grpc.StatusCode, details: str, peer: str) -> Refusa
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return Refusal(Kind.UNAVAILABLE, "DEADLINE", f"no answer from {peer} in time: try again")
     for mark, name, text in _TLS_PROBLEMS:
+        if name == "TLS_FAILED" and any(each in details for each in _CUT):
+            continue
         if code is grpc.StatusCode.UNAVAILABLE and mark in details:
             return Refusal(Kind.UNAUTHENTICATED, name, f"{peer}: {text} ({details})")
     if code is grpc.StatusCode.UNAVAILABLE:

@@ -13,6 +13,7 @@ here, so that no engine can be talked out of it. Errors are refusals with one of
     IMAGE_PULL_FAILED     the registry refused or broke off
     STEP_REFUSED          the specification would leave the cage; final
     STEP_START_FAILED     the engine could not start the container
+    STEP_EXISTS           there is a container of that name, or its processes: look for it
     STEP_NOT_FOUND        the container is gone
     GPU_UNAVAILABLE       the engine cannot hand out the GPUs asked for
     DISK_FULL             the engine's disk has no space left
@@ -152,7 +153,13 @@ class Engine(Protocol):
     def image_size(self, image_id: str) -> int: ...
 
     def start(self, spec: StepSpec) -> str:
-        """The id of the started container; a failed start leaves no container behind."""
+        """The id of the started container. A name belongs to one container at a time: another
+        start under it is refused with STEP_EXISTS. A failed start leaves no container behind."""
+
+    def start_created(self, container_id: str) -> None:
+        """Start a container that was created and, as far as the engine knows, never started: one
+        that went down in the middle may have started it all the same. STEP_EXISTS while its
+        processes run unseen; removing it then would not end them."""
 
     def adopt(self, labels: Mapping[str, str]) -> list[Running]:
         """Our containers that carry all these labels, in whatever state."""

@@ -13,8 +13,7 @@ import grpc
 
 from agent.identity import Uplink
 from agent.local.relay import uid_of
-from housecall.client import CALL_SECONDS
-from housecall.rpc import refusals
+from housecall.rpc import CALL_SECONDS
 from housecall.v1 import ledger_pb2, registry_pb2
 
 NEVER = frozenset({"/housecall.v1.Ledger/Append"})
@@ -46,7 +45,7 @@ class Forward(grpc.GenericRpcHandler):
     def _unary(self, name: str) -> Callable[[bytes, grpc.ServicerContext], bytes]:
         def call(request: bytes, context: grpc.ServicerContext) -> bytes:
             uid_of(context.peer())
-            with refusals(self._peer):
+            with self._uplink.identity.refusals():
                 method: Any = self._uplink.channel.unary_unary(name)
                 answer: bytes = method(request, timeout=CALL_SECONDS)
                 return answer
@@ -56,14 +55,10 @@ class Forward(grpc.GenericRpcHandler):
     def _stream(self, name: str) -> Callable[[bytes, grpc.ServicerContext], Iterator[bytes]]:
         def call(request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
             uid_of(context.peer())
-            with refusals(self._peer):
+            with self._uplink.identity.refusals():
                 method: Any = self._uplink.channel.unary_stream(name)
                 answers = method(request)
                 context.add_callback(answers.cancel)
                 yield from answers
 
         return call
-
-    @property
-    def _peer(self) -> str:
-        return f"coordinator {self._uplink.identity.address}"

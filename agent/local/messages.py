@@ -10,6 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from agent import events
 from agent.catalog import Catalog, Dataset
+from agent.disclosure import Disclosure
 from agent.journal import Journal
 from agent.records import Execution, Outgoing
 from agent.results import LocalResult
@@ -28,14 +29,17 @@ def timestamp(seconds: float) -> Timestamp | None:
 
 
 def steps_of(journal: Journal, owner: str) -> list[pb.StepRecord]:
-    return [pb.StepRecord.FromString(raw) for raw in journal.steps(owner)]
+    return [pb.StepRecord.FromString(kept.record) for kept in journal.steps(owner)]
 
 
 class Messages:
     """Makes messages of what the catalog and the journal hold."""
 
-    def __init__(self, catalog: Catalog, journal: Journal, executions: Path) -> None:
+    def __init__(
+        self, catalog: Catalog, journal: Journal, disclosure: Disclosure, executions: Path
+    ) -> None:
         self._catalog, self._journal, self._executions = catalog, journal, executions
+        self._disclosure = disclosure
 
     def event(self, event: events.Event) -> site_pb2.WorkEvent:
         if isinstance(event, events.Amount):
@@ -87,6 +91,7 @@ class Messages:
             cases=dataset.cases,
             steps=steps_of(self._journal, f"dataset:{dataset.number}"),
             problem=dataset.problem,
+            reported=self._disclosure.of(dataset.id),
         )
         json_format.ParseDict(dict(dataset.statistics), message.statistics)
         return message

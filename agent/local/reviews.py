@@ -1,13 +1,10 @@
-"""Status, releases and reviews over the local API."""
+"""Releases and reviews over the local API."""
 
 from __future__ import annotations
 
-import shutil
-from importlib.metadata import version
-
 import grpc
 
-from agent.local.messages import sent, timestamp
+from agent.local.messages import sent
 from agent.local.room import Room
 from agent.reviews import Shown
 from housecall.errors import Refusal
@@ -16,31 +13,6 @@ from housecall.v1 import site_pb2_grpc
 
 
 class ReviewCalls(Room, site_pb2_grpc.SiteApiServicer):
-    def GetStatus(
-        self, request: site.GetStatusRequest, context: grpc.ServicerContext
-    ) -> site.GetStatusResponse:
-        self.uid(context)
-        identity, state = self.rooms.uplink.identity, self.rooms.link_state()
-        running, waiting = self.rooms.worker.counts()
-        policy = self.rooms.policy.current()
-        return site.GetStatusResponse(
-            site=identity.name,
-            agent_version=version("housecall"),
-            connected=state.connected,
-            connected_at=timestamp(state.connected_at),
-            link_problem="; ".join(filter(None, (state.problem, self.rooms.policy.problem))),
-            outbox=len(self.journal.waiting()),
-            running=running,
-            waiting=waiting + len(self.journal.reviews()),
-            slots=self.rooms.worker.slots,
-            environment=self.rooms.environment(),
-            certificate_expires_at=timestamp(identity.certificate.not_valid_after_utc.timestamp()),
-            policy_digest=policy.digest if self.rooms.settings.policy_file else "",
-            coordinator=identity.address,
-            verifier_key=identity.verifier_key,
-            disk_free_bytes=shutil.disk_usage(self.rooms.settings.state_dir).free,
-        )
-
     def Release(
         self, request: site.ReleaseRequest, context: grpc.ServicerContext
     ) -> site.ReleaseResponse:

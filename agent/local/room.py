@@ -12,6 +12,7 @@ from agent.consent import PolicyFile
 from agent.containers import Containers
 from agent.datasets import Datasets
 from agent.execution import Executor
+from agent.gpus import GpuPool
 from agent.identity import Uplink
 from agent.journal import Journal
 from agent.linkstate import LinkState
@@ -53,6 +54,7 @@ class Rooms:
     messages: Messages
     link_state: Callable[[], LinkState]
     environment: Callable[[], pb.EnvironmentFacts]
+    gpus: GpuPool
 
 
 class Room:

@@ -1,4 +1,4 @@
-"""`housecall admin`: join tokens and revocation, for operators."""
+"""`housecall admin`: join tokens and revocation, for operators; the status is a room of its own."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import click
 
 from cli import connect, publish, tokens
 from cli.ask import confirm
-from cli.command import example, filled, output_option, yes_option
+from cli.command import LazyGroup, example, filled, output_option, yes_option
 from cli.messages import plain
 from cli.output import Column, show_list
 from cli.settings import Settings, pass_settings
@@ -23,9 +23,17 @@ COLUMNS: list[Column] = [
 ]
 
 
-@click.group()
+@click.group(
+    cls=LazyGroup,
+    table={
+        "status": (
+            "cli.commands.admin_status:status",
+            "Show how the coordinator and its sites are.",
+        ),
+    },
+)
 def command() -> None:
-    """Join tokens and revocation: for operators."""
+    """Status, join tokens and revocation: for operators."""
 
 
 @command.group(short_help="Make, list and revoke join tokens.")

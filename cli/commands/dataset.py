@@ -33,6 +33,7 @@ COLUMNS: list[Column] = [
     ("site", "origin.owner"),
     ("preparation", "statement.preparation.id"),
     ("prepared", Abridged("prepared_fingerprint", brief)),
+    ("preparing", "preparing.state"),
 ]
 
 

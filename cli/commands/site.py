@@ -1,17 +1,16 @@
-"""`housecall site`: this site's agent, and the sites of the fleet."""
+"""`housecall site`: the sites of the fleet; this site's status is a room of its own."""
 
 from __future__ import annotations
 
 import click
 
 from cli import connect
-from cli.command import example, output_option
+from cli.command import LazyGroup, example, output_option
 from cli.messages import plain
-from cli.output import Column, show_list, show_one
+from cli.output import Column, show_list
 from cli.settings import Settings, pass_settings
-from housecall.v1 import registry_pb2, site_pb2
+from housecall.v1 import registry_pb2
 from housecall.v1.registry_pb2_grpc import RegistryStub
-from housecall.v1.site_pb2_grpc import SiteApiStub
 
 COLUMNS: list[Column] = [
     ("site", "name"),
@@ -25,21 +24,12 @@ COLUMNS: list[Column] = [
 ]
 
 
-@click.group()
+@click.group(
+    cls=LazyGroup,
+    table={"status": ("cli.commands.site_status:status", "Show how this site's agent is.")},
+)
 def command() -> None:
     """This site's agent, and the sites of the fleet."""
-
-
-@command.command(
-    short_help="Show how this site's agent is.", epilog=example("housecall site status")
-)
-@output_option()
-@pass_settings
-def status(settings: Settings) -> None:
-    """Show how this site's agent is: link, outbox, work, environment."""
-    with connect.site(settings) as end:
-        found = end.call(SiteApiStub(end.channel).GetStatus, site_pb2.GetStatusRequest())
-    show_one(settings, plain(found))
 
 
 @command.command(epilog=example("housecall site ls"))

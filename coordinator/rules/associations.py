@@ -206,4 +206,4 @@ def _tell(
 
 def _effect(association: Association) -> Effect:
     concerned = {association.requester} if "/site/" in association.requester else set()
-    return Effect(str(association.id), frozenset(concerned), benchmark_id=association.benchmark_id)
+    return Effect(str(association.id), frozenset(concerned))

@@ -54,7 +54,7 @@ def registered(writer: Writer, said: pb.BenchmarkRegistered, fact: Fact) -> Effe
         ),
         *(CommitteeMember(benchmark_id=number, name=name) for name in sorted(committee)),
     )
-    return Effect(str(number), benchmark_id=number)
+    return Effect(str(number))
 
 
 def policy_changed(writer: Writer, said: pb.BenchmarkPolicyChanged, fact: Fact) -> Effect:
@@ -70,7 +70,7 @@ def policy_changed(writer: Writer, said: pb.BenchmarkPolicyChanged, fact: Fact) 
         )
     benchmark.policy = said.policy.SerializeToString()
     writer.add(benchmark)
-    return Effect(str(benchmark.id), benchmark_id=benchmark.id)
+    return Effect(str(benchmark.id))
 
 
 def _approves_more(policy: pb.BenchmarkPolicy) -> bool:

@@ -107,12 +107,7 @@ def _record(writer: Writer, said: pb.ExecutionRequested, fact: Fact) -> Effect:
         for number, line in enumerate(said.executions)
     ]
     writer.add(*rows)
-    return Effect(
-        str(first),
-        frozenset(row.site for row in rows),
-        ordered=tuple(row.id for row in rows),
-        benchmark_id=said.benchmark_id,
-    )
+    return Effect(str(first), frozenset(row.site for row in rows))
 
 
 def cancelled(writer: Writer, said: pb.ExecutionCancelled, fact: Fact) -> Effect:
@@ -128,12 +123,7 @@ def cancelled(writer: Writer, said: pb.ExecutionCancelled, fact: Fact) -> Effect
         require_open(row)
     for row in rows:
         end(writer, row, pb.EXECUTION_STATE_CANCELLED, said.reason or "CANCELLED", fact)
-    return Effect(
-        str(rows[0].id),
-        frozenset(row.site for row in rows),
-        cancelled=tuple(row.id for row in rows),
-        benchmark_id=rows[0].benchmark_id,
-    )
+    return Effect(str(rows[0].id), frozenset(row.site for row in rows))
 
 
 def ended(writer: Writer, said: pb.ExecutionEnded, fact: Fact) -> Effect:
@@ -148,7 +138,7 @@ def ended(writer: Writer, said: pb.ExecutionEnded, fact: Fact) -> Effect:
         raise invalid("REASON_INVALID", "reason: expected a code such as STEP_FAILED")
     require_open(row)
     end(writer, row, said.state, said.reason, fact)
-    return Effect(str(row.id), frozenset({row.site}), benchmark_id=row.benchmark_id)
+    return Effect(str(row.id), frozenset({row.site}))
 
 
 def require_open(row: Execution) -> None:

@@ -30,14 +30,10 @@ class Fact:
 
 @dataclass(frozen=True)
 class Effect:
-    """The id of what was made or changed, and who has to hear of it."""
+    """The id of what was made or changed, and the sites that have to hear of it."""
 
     id: str
     concerns: frozenset[str] = frozenset()
-    ordered: tuple[int, ...] = ()
-    cancelled: tuple[int, ...] = ()
-    revoked: str = ""
-    benchmark_id: int = 0
 
 
 MOST_CHARACTERS = 200

@@ -89,7 +89,7 @@ def revoked(writer: Writer, said: pb.ParticipantRevoked, fact: Fact) -> Effect:
         raise conflict("ALREADY_REVOKED", f"{said.name} is revoked or cannot be")
     participant.revoked_index = fact.index
     writer.add(participant)
-    return Effect(said.name, revoked=said.name)
+    return Effect(said.name)
 
 
 def _check_name(name: str, role: int, issuer: str) -> None:

@@ -44,11 +44,7 @@ def submitted(writer: Writer, said: pb.ResultSubmitted, fact: Fact) -> Effect:
     )
     if execution:
         end(writer, execution, pb.EXECUTION_STATE_SUCCEEDED, "", fact)
-    return Effect(
-        f"{short_name(dataset.site)}/{name}",
-        frozenset({dataset.site}),
-        benchmark_id=benchmark.id,
-    )
+    return Effect(f"{short_name(dataset.site)}/{name}", frozenset({dataset.site}))
 
 
 def _check_what(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import grpc
-from cryptography.hazmat.primitives import serialization
 from sqlmodel import col
 
 from coordinator import views
@@ -51,10 +50,7 @@ class AuthorityServicer(authority_pb2_grpc.AuthorityServicer):
         leaf = self._authority.certify(request.csr, name, said.expires_at.ToDatetime(UTC))
         return pb.IssueTokenResponse(
             receipt=accepted.receipt,
-            certificate_chain=[
-                leaf.public_bytes(serialization.Encoding.DER),
-                self._authority.issuing_der,
-            ],
+            certificate_chain=self._authority.chain_der(leaf),
             root_certificate=self._authority.root_der,
         )
 

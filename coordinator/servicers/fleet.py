@@ -8,83 +8,130 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from concurrent.futures import Future
 from datetime import UTC, datetime
+from typing import TypeVar
 
 import grpc
 
 from coordinator.caller import Caller, current_caller
-from coordinator.fleet import Fleet, Mail, Session
-from coordinator.ledger import Ledger
-from coordinator.models import Execution
+from coordinator.fleet import Fleet
+from coordinator.gossip import Gossip
 from coordinator.notary import Accepted, Notary
-from coordinator.store import Reader, Store
-from housecall import merkle
+from coordinator.session import Session
+from coordinator.standing import MOST_CHARACTERS, Standing
+from coordinator.welcome import Welcomes
 from housecall.errors import Kind, Refusal
 from housecall.rpc import refusal_of
 from housecall.statement import digest
-from housecall.times import stamp
 from housecall.v1 import fleet_pb2 as pb
 from housecall.v1 import fleet_pb2_grpc
-from housecall.verify import check_checkpoint
 
 log = logging.getLogger(__name__)
 
 MOST_IN_FLIGHT = 256
-MOST_WELCOME_BYTES = 2 * 2**20  # one more order fits in a message: an envelope has at most 1 MiB
+MOST_PREPARING = 1000
 HELLO_SECONDS = 10.0
+OPENING_SECONDS = 30.0
+T = TypeVar("T")
 
 
 class FleetServicer(fleet_pb2_grpc.FleetServicer):
-    def __init__(self, store: Store, ledger: Ledger, notary: Notary, fleet: Fleet) -> None:
-        self._store = store
-        self._ledger = ledger
+    def __init__(self, welcomes: Welcomes, notary: Notary, fleet: Fleet, gossip: Gossip) -> None:
+        self._welcomes = welcomes
         self._notary = notary
         self._fleet = fleet
+        self._gossip = gossip
         self._loop = asyncio.get_running_loop()
-        notary.listeners.append(self._accepted)
 
-    async def Connect(
-        self,
+    async def Connect(  # type: ignore[override]  # stubs know generators only: they do not learn
+        self,  # that they are cancelled while they are held up in a write
         request_iterator: AsyncIterator[pb.AgentMessage],
         context: grpc.aio.ServicerContext[pb.AgentMessage, pb.CoordinatorMessage],
-    ) -> AsyncIterator[pb.CoordinatorMessage]:
+    ) -> None:
         caller = current_caller()
-        try:
-            hello = await asyncio.wait_for(self._hello(request_iterator), HELLO_SECONDS)
-        except TimeoutError:
-            raise Refusal(Kind.INVALID, "HELLO_MISSING", "expected a Hello at once") from None
-        own = await asyncio.to_thread(self._own, hello, caller.name)
-        now = datetime.now(UTC)
-        skew = (hello.local_time.ToDatetime(UTC) - now).total_seconds()
-        session = self._fleet.attach(caller.name, own, now, skew)
-        if task := asyncio.current_task():
-            session.cancel = task.cancel
-        log.info("connected site=%s agent=%s", caller.name, hello.agent_version)
+        hello = await self._hello(request_iterator)
+        session = await self._attach(caller, hello)
         reader = asyncio.create_task(self._read(request_iterator, session, caller))
         try:
-            welcome, later = await asyncio.to_thread(self._welcome, caller.name, hello)
-            yield welcome
-            for number in later:
-                yield await asyncio.to_thread(self._order_message, number)
-            for item in await asyncio.to_thread(self._news, caller.name, hello.cursor):
-                yield item
-            while (message := await session.outgoing.get()) is not None:
+            if self._fleet.is_served(session):
+                async for opening in self._opening(session, hello):
+                    await context.write(opening)
+            while (message := await session.next()) is not None:
                 if isinstance(message, int):  # an order, made when it is sent
-                    message = await asyncio.to_thread(self._order_message, message)
-                yield message
+                    message = await asyncio.to_thread(self._welcomes.order, message)
+                await context.write(message)
+        except asyncio.CancelledError:
+            if session.refusal is None:
+                raise
+            raise session.refusal from None  # an agent that reads again finds it after its mail
         finally:
             reader.cancel()
             self._fleet.detach(session)
-            log.info("disconnected site=%s", caller.name)
+            log.info("disconnected", extra={"site": caller.name})
 
     async def _hello(self, messages: AsyncIterator[pb.AgentMessage]) -> pb.Hello:
-        async for message in messages:
-            if message.WhichOneof("message") == "hello":
-                return message.hello
-            break
+        try:
+            async with asyncio.timeout(HELLO_SECONDS):
+                async for message in messages:
+                    if message.WhichOneof("message") == "hello":
+                        return message.hello
+                    break
+        except TimeoutError:
+            raise Refusal(Kind.INVALID, "HELLO_MISSING", "expected a Hello at once") from None
         raise Refusal(Kind.INVALID, "HELLO_MISSING", "expected a Hello as the first message")
+
+    async def _attach(self, caller: Caller, hello: pb.Hello) -> Session:
+        """A session with a number of its own. One that got its number when the agent was gone is
+        ended: other replicas have heard of it."""
+        now, site, task = datetime.now(UTC), caller.name, asyncio.current_task()
+        assert task is not None
+        standing = Standing(
+            connected=True,
+            connected_at=now,
+            heard_at=now,
+            agent_version=hello.agent_version[:MOST_CHARACTERS],
+            gpus=len(hello.environment.gpus),
+            clock_skew_seconds=(hello.local_time.ToDatetime(UTC) - now).total_seconds(),
+            certificate_expires_at=caller.certificate_expires_at,
+            replica=self._fleet.replica,
+            session_id=hello.session_id[:MOST_CHARACTERS],
+            yields=self._fleet.admit(site, hello),
+        )
+
+        async def attach() -> Session:
+            claimed = await self._gossip.claim(site, standing)
+            return self._fleet.attach(site, claimed, task.cancel)
+
+        def abandon(attached: asyncio.Task[Session]) -> None:
+            if not attached.cancelled() and not attached.exception():
+                self._fleet.detach(attached.result())
+
+        attaching = asyncio.create_task(attach())
+        try:
+            session = await _soon(asyncio.shield(attaching))
+        except BaseException:
+            attaching.add_done_callback(abandon)
+            raise
+        log.info("connected", extra={"site": site, "agent": standing.agent_version})
+        return session
+
+    async def _opening(
+        self, session: Session, hello: pb.Hello
+    ) -> AsyncIterator[pb.CoordinatorMessage]:
+        """Welcome, orders that found no room in it, and the news since the cursor."""
+        site = session.site
+        own = await _soon(asyncio.to_thread(self._welcomes.own, hello, site))
+        for progress in own:
+            self._fleet.progress(progress, datetime.now(UTC))
+        await self._preparing(hello.preparing[:MOST_PREPARING], session)
+        welcome, later = await _soon(asyncio.to_thread(self._welcomes.welcome, site, hello))
+        yield welcome
+        for number in later:
+            yield await asyncio.to_thread(self._welcomes.order, number)
+        for item in await asyncio.to_thread(self._welcomes.news, site, hello.cursor):
+            yield item
 
     async def _read(
         self, messages: AsyncIterator[pb.AgentMessage], session: Session, caller: Caller
@@ -93,149 +140,92 @@ class FleetServicer(fleet_pb2_grpc.FleetServicer):
         in_flight = asyncio.Semaphore(MOST_IN_FLIGHT)
         try:
             async for message in messages:
-                now = datetime.now(UTC)
-                self._fleet.heard(session.site, now)
+                self._fleet.heard(session, datetime.now(UTC))
                 match message.WhichOneof("message"):
                     case "submit":
                         await in_flight.acquire()
                         self._submit(message.submit.envelope, session, caller, in_flight)
                     case "progress":
-                        if await asyncio.to_thread(self._is_own, message.progress, caller.name):
-                            self._fleet.progress(message.progress, now)
+                        await self._progress(message.progress, session.site)
+                    case "preparing":
+                        await self._preparing([message.preparing], session)
                     case "heartbeat":
-                        self._fleet.heard(session.site, now, message.heartbeat)
+                        self._fleet.heard(session, datetime.now(UTC), message.heartbeat)
                     case "order_accepted":
-                        log.info(
-                            "order accepted site=%s execution=%d",
-                            session.site,
-                            message.order_accepted.execution_id,
-                        )
+                        order = message.order_accepted.execution_id
+                        log.info("order accepted", extra={"site": session.site, "order": order})
         except grpc.aio.AioRpcError as error:
-            log.info("stream broke site=%s %s", session.site, error.code())
+            said = {"site": session.site, "status": error.code().name}
+            log.info("stream broke", extra=said)
         finally:
-            session.end()
+            session.hung_up()
+
+    async def _progress(self, progress: pb.Progress, site: str) -> None:
+        """Where the store cannot say whose it is, the next one or the next Hello tells it."""
+        try:
+            own = await asyncio.to_thread(self._welcomes.is_own, progress, site)
+        except Refusal as refusal:
+            log.warning("progress not taken", extra={"site": site, "code": refusal.code})
+            return
+        if own:
+            self._fleet.progress(progress, datetime.now(UTC))
+
+    async def _preparing(self, said: Sequence[pb.Preparing], session: Session) -> None:
+        """Where the store cannot say whose it is, the next one or the next Hello tells it."""
+        if not said:
+            return
+        try:
+            own = await _soon(asyncio.to_thread(self._welcomes.own_preparing, said, session.site))
+        except Refusal as refusal:
+            extra = {"site": session.site, "code": refusal.code}
+            log.warning("preparation not taken", extra=extra)
+            return
+        self._fleet.preparing(session, own, datetime.now(UTC))
 
     def _submit(
         self, envelope: bytes, session: Session, caller: Caller, in_flight: asyncio.Semaphore
     ) -> None:
+        """A session that drains takes no more: what is not answered is sent again elsewhere."""
+
         def answer(future: Future[Accepted]) -> None:
             self._loop.call_soon_threadsafe(deliver, future)
 
         def deliver(future: Future[Accepted]) -> None:
             in_flight.release()
-            error = future.exception()
-            if error is None:
-                accepted = future.result()
-                session.send(
-                    receipted=pb.Receipted(
-                        envelope_digest=digest(envelope), receipt=accepted.receipt, id=accepted.id
-                    )
-                )
-                return
-            refusal = refusal_of(error)
-            session.send(
-                refused=pb.Refused(
-                    envelope_digest=digest(envelope),
-                    kind=refusal.kind.value,
-                    code=refusal.code,
-                    text=refusal.message,
-                )
+            session.send(**_answer(digest(envelope), future))
+            session.answered()
+
+        if session.take():
+            self._notary.submit(envelope, caller).add_done_callback(answer)
+
+
+def _answer(envelope_digest: str, future: Future[Accepted]) -> dict[str, object]:
+    error = future.exception()
+    if error is None:
+        accepted = future.result()
+        return {
+            "receipted": pb.Receipted(
+                envelope_digest=envelope_digest, receipt=accepted.receipt, id=accepted.id
             )
+        }
+    refusal = refusal_of(error)
+    return {
+        "refused": pb.Refused(
+            envelope_digest=envelope_digest,
+            kind=refusal.kind.value,
+            code=refusal.code,
+            text=refusal.message,
+        )
+    }
 
-        self._notary.submit(envelope, caller).add_done_callback(answer)
 
-    def _welcome(self, site: str, hello: pb.Hello) -> tuple[pb.CoordinatorMessage, list[int]]:
-        """What the site should be doing, and proof that the ledger continues what it saw."""
-        with self._store.read() as reader:
-            if reader.participant(site).revoked_index is not None:  # since the stream was opened
-                raise Refusal(Kind.UNAUTHENTICATED, "REVOKED", f"{site} is revoked")
-            size = reader.tree_size()
-            seen = 0
-            if hello.checkpoint:
-                seen = check_checkpoint(hello.checkpoint, self._ledger.verifier_key).size
-            proof = merkle.consistency_proof(seen, size, reader.node) if 0 < seen <= size else []
-            rows = reader.open_executions(site)
-            open_ids = {row.id for row in rows}
-            welcome = pb.Welcome(
-                coordinator_time=stamp(datetime.now(UTC)),
-                checkpoint=self._ledger.checkpoint(size, reader.node),
-                consistency_proof=proof,
-                cancelled_execution_ids=[
-                    doing.execution_id
-                    for doing in hello.doing
-                    if doing.execution_id not in open_ids
-                ],
-            )
-            later = []
-            for row in rows:
-                if welcome.ByteSize() < MOST_WELCOME_BYTES:
-                    welcome.orders.append(self._order(reader, row, size))
-                else:
-                    later.append(row.id)
-        return pb.CoordinatorMessage(welcome=welcome), later
-
-    def _order_message(self, number: int) -> pb.CoordinatorMessage:
-        with self._store.read() as reader:
-            order = self._order(reader, reader.execution(number), reader.tree_size())
-        return pb.CoordinatorMessage(order=order)
-
-    def _order(self, reader: Reader, row: Execution, size: int) -> pb.Order:
-        bundle = self._ledger.bundle(reader, reader.entry(row.ledger_index), size)
-        return pb.Order(execution_id=row.id, bundle=bundle, line=row.line)
-
-    def _news(self, site: str, cursor: int) -> list[pb.CoordinatorMessage]:
-        with self._store.read() as reader:
-            return [
-                pb.CoordinatorMessage(
-                    news=pb.News(ledger_index=entry.ledger_index, envelope=entry.envelope)
-                )
-                for entry in reader.news(site, cursor)
-            ]
-
-    def _own(self, hello: pb.Hello, site: str) -> pb.Hello:
-        """The same without the progress of others' executions."""
-        own = pb.Hello()
-        own.CopyFrom(hello)
-        del own.doing[:]
-        own.doing.extend(each for each in hello.doing if self._is_own(each, site))
-        return own
-
-    def _is_own(self, progress: pb.Progress, site: str) -> bool:
-        with self._store.read() as reader:
-            row = reader.find(Execution, progress.execution_id)
-            return row is not None and row.site == site
-
-    # from the notary's thread: what was accepted concerns whom?
-
-    def _accepted(self, batch: list[Accepted]) -> None:
-        messages: list[tuple[str, Mail]] = []
-        revoked = [a.effect.revoked for a in batch if a.effect and a.effect.revoked]
-        with self._store.read() as reader:
-            for accepted in batch:
-                if accepted.effect and accepted.effect.concerns:
-                    messages += self._messages(reader, accepted)
-        if any(a.effect for a in batch):
-            self._loop.call_soon_threadsafe(self._spread, messages, revoked)
-
-    def _messages(self, reader: Reader, accepted: Accepted) -> list[tuple[str, Mail]]:
-        effect = accepted.effect
-        assert effect is not None
-        found: list[tuple[str, Mail]] = []
-        for site in effect.concerns:
-            if self._fleet.session_of(site) is not None:
-                news = pb.News(ledger_index=accepted.index, envelope=accepted.envelope)
-                found.append((site, pb.CoordinatorMessage(news=news)))
-        for number in effect.ordered:
-            found.append((reader.execution(number).site, number))
-        for number in effect.cancelled:
-            cancel = pb.Cancel(execution_id=number)
-            found.append((reader.execution(number).site, pb.CoordinatorMessage(cancel=cancel)))
-        return found
-
-    def _spread(self, messages: list[tuple[str, Mail]], revoked: list[str]) -> None:
-        for site, message in messages:
-            if session := self._fleet.session_of(site):
-                session.post(message)
-        for name in revoked:
-            self._fleet.end(name)
-        self._fleet.touch()
+async def _soon(opening: Awaitable[T]) -> T:
+    """A stream opens within a bound, or not: a store that hangs holds no agent."""
+    try:
+        return await asyncio.wait_for(opening, OPENING_SECONDS)
+    except TimeoutError:
+        raise Refusal(
+            Kind.UNAVAILABLE,
+            "STORE_SLOW",
+            f"the store did not answer within {OPENING_SECONDS:.0f} s: dial again",
+        ) from None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
+from importlib.metadata import version
 from typing import Any, TypeVar
 
 import grpc
@@ -23,6 +25,8 @@ from coordinator.models import (
     Participant,
     Result,
 )
+from coordinator.overview import overview
+from coordinator.preparations import Preparation
 from coordinator.store import Reader, Store
 from coordinator.visibility import Eyes
 from housecall.errors import Kind, Refusal
@@ -77,6 +81,7 @@ class RegistryServicer(registry_pb2_grpc.RegistryServicer):
     def __init__(self, store: Store, fleet: Fleet) -> None:
         self._store = store
         self._fleet = fleet
+        self._serving_since = datetime.now(UTC)
 
     def GetCaller(self, request: pb.GetCallerRequest, context: Context) -> pb.GetCallerResponse:
         caller = current_caller()
@@ -86,6 +91,8 @@ class RegistryServicer(registry_pb2_grpc.RegistryServicer):
             name=caller.name,
             role=statements_pb2.Role.ValueType(role),
             certificate_expires_at=stamp(caller.certificate_expires_at),
+            coordinator_time=stamp(datetime.now(UTC)),
+            coordinator_version=version("housecall"),
         )
 
     def ListContainers(
@@ -146,20 +153,43 @@ class RegistryServicer(registry_pb2_grpc.RegistryServicer):
                 where["preparation_digest"] = reader.benchmark(
                     request.benchmark_id
                 ).preparation_digest
-            rows, token = _page(reader, Dataset, request, eyes.dataset, where)
+
+            def visible(row: Dataset) -> bool:
+                return self._sees_dataset(eyes, row)
+
+            rows, token = _page(reader, Dataset, request, visible, where)
             return pb.ListDatasetsResponse(
-                datasets=[views.dataset(reader, row) for row in rows], next_page_token=token
+                datasets=[self._dataset(reader, eyes, row) for row in rows], next_page_token=token
             )
 
     def GetDataset(self, request: pb.GetDatasetRequest, context: Context) -> pb.GetDatasetResponse:
         with self._store.read() as reader:
-            row = reader.find(Dataset, request.id)
-            return pb.GetDatasetResponse(
-                dataset=views.dataset(
-                    reader,
-                    _seen(row, Eyes(reader, current_caller()).dataset, "dataset", request.id),
-                )
-            )
+            eyes = Eyes(reader, current_caller())
+
+            def visible(row: Dataset) -> bool:
+                return self._sees_dataset(eyes, row)
+
+            row = _seen(reader.find(Dataset, request.id), visible, "dataset", request.id)
+            return pb.GetDatasetResponse(dataset=self._dataset(reader, eyes, row))
+
+    def _preparing(self, row: Dataset) -> Preparation | None:
+        """What is known of its way to being operational."""
+        if row.state != pb.DATASET_STATE_REGISTERED:
+            return None
+        return self._fleet.preparation_of(row.id, row.site)
+
+    def _sees_dataset(self, eyes: Eyes, row: Dataset) -> bool:
+        if eyes.dataset(row):
+            return True
+        said = self._preparing(row)
+        return said is not None and eyes.preparation(row, said)
+
+    def _dataset(self, reader: Reader, eyes: Eyes, row: Dataset) -> pb.Dataset:
+        if eyes.dataset(row):
+            return views.dataset(reader, row, self._preparing(row))
+        said = self._preparing(row)
+        shown = said if said is not None and eyes.preparation(row, said) else None
+        return views.preparing(row, shown)
 
     def ListAssociations(
         self, request: pb.ListAssociationsRequest, context: Context
@@ -258,6 +288,18 @@ class RegistryServicer(registry_pb2_grpc.RegistryServicer):
             )
             return pb.ListSitesResponse(
                 sites=[views.site(row, self._fleet) for row in rows if eyes.site(row.name)]
+            )
+
+    def GetOverview(
+        self, request: pb.GetOverviewRequest, context: Context
+    ) -> pb.GetOverviewResponse:
+        with self._store.read() as reader:
+            return overview(
+                reader,
+                self._fleet,
+                version=version("housecall"),
+                serving_since=self._serving_since,
+                now=datetime.now(UTC),
             )
 
     async def WatchBenchmark(

@@ -1,71 +1,158 @@
-"""The database behind an SQLAlchemy URL, and its sessions.
-
-SQLite runs in WAL mode with full synchronisation: a commit that was answered survives power loss.
-"""
+"""The database behind an SQLAlchemy URL, and its sessions: SQLite or PostgreSQL, the same store."""
 
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from sqlalchemy import Engine, event, exc, func
-from sqlmodel import Session, SQLModel, create_engine, select
+from sqlalchemy import URL, Engine, exc
+from sqlmodel import Session
 
-from coordinator.models import SchemaVersion
+from coordinator.store import schema
+from coordinator.store.databases import exists, make_file, open_engine, parse_url, place
+from coordinator.store.failures import refusal_for
 from coordinator.store.reader import Reader
 from coordinator.store.writer import Writer
 from housecall.errors import Kind, Refusal
 
-SCHEMA = 1
+log = logging.getLogger(__name__)
 
 
-def _tune_sqlite(connection: Any, _record: Any) -> None:
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=10000"):
-        connection.execute(f"PRAGMA {pragma}")
-
-
-class Store:
-    """The database at an SQLAlchemy URL, as `sqlite:////var/lib/.../coordinator.db`."""
+class Database:
+    """An engine, and what its failures mean; `Store` adds the sessions over the newest schema."""
 
     def __init__(self, url: str) -> None:
-        self.engine: Engine = create_engine(url)
-        if self.engine.dialect.name == "sqlite":
-            if self.engine.url.database:
-                Path(self.engine.url.database).touch(mode=0o600)
-                Path(self.engine.url.database).chmod(0o600)
-            event.listen(self.engine, "connect", _tune_sqlite)
-        try:
-            SQLModel.metadata.create_all(self.engine)
-        except exc.DatabaseError as error:
-            raise Refusal(
-                Kind.UNAVAILABLE, "STORE_UNREADABLE", f"cannot open the store: {error.orig}"
-            ) from error
-        self._check_version()
+        self.url: URL = parse_url(url)
+        self.place = place(self.url)
+        self.engine: Engine = open_engine(self.url)
+        self._lost = False
 
-    def _check_version(self) -> None:
-        with Session(self.engine) as session:
-            found = session.exec(select(func.max(SchemaVersion.version))).one()
-            if found is None:
-                session.add(SchemaVersion(version=SCHEMA))
-                session.commit()
-            elif found != SCHEMA:
-                raise Refusal(
-                    Kind.NOT_READY,
-                    "STORE_VERSION",
-                    f"the store has schema {found}, this program expects {SCHEMA}: start the "
-                    "version of housecall-coordinator that wrote it",
-                )
+    def refusal(self, error: BaseException) -> Refusal | None:
+        """What a failure of this database means to a caller; None for a defect."""
+        refusal = refusal_for(error, self.place)
+        if refusal and refusal.code == "STORE_UNREACHABLE" and not self._lost:
+            self._lost = True
+            log.error("store lost", extra={"place": self.place, "reason": refusal.message})
+        return refusal
+
+    @contextlib.contextmanager
+    def failures(self) -> Iterator[None]:
+        """Failures of the database inside are refusals."""
+        try:
+            yield
+        except (exc.SQLAlchemyError, OverflowError) as error:
+            refusal = self.refusal(error)
+            if refusal is None:
+                raise
+            raise refusal from error
+        if self._lost:
+            self._lost = False
+            log.info("store back", extra={"place": self.place})
+
+    def found_schema(self) -> str:
+        """The revision of its schema; nothing where it has no tables."""
+        if not exists(self.url):
+            return ""
+        with self.failures(), self.engine.connect() as connection:
+            return schema.found(connection)
+
+    def check_file(self) -> None:
+        """Refuses STORE_UNREADABLE where an SQLite file or one of its indexes is damaged."""
+        if self.dialect != "sqlite":
+            return
+        with self.failures(), self.engine.connect() as connection:
+            said = connection.exec_driver_sql("PRAGMA integrity_check(1)").scalar()
+        if said != "ok":
+            raise Refusal(
+                Kind.UNAVAILABLE,
+                "STORE_UNREADABLE",
+                f"the store at {self.place} is damaged ({said}): restore a backup",
+            )
+
+    @property
+    def dialect(self) -> str:
+        """`sqlite` or `postgresql`."""
+        return self.engine.dialect.name
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+class Store(Database):
+    """The database at an SQLAlchemy URL, as `sqlite:////var/lib/.../coordinator.db`.
+
+    Refuses STORE_EMPTY, STORE_OLDER or STORE_NEWER where its schema is not the newest, and
+    STORE_UNREACHABLE or STORE_UNREADABLE where it does not answer.
+    """
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        with self._closing_if_refused():
+            schema.check(self.found_schema(), self.place)
+        self._open_sessions()
+
+    @classmethod
+    def create(cls, url: str) -> Store:
+        """The store at `url`, given its tables where it has none."""
+        store = cls.__new__(cls)
+        Database.__init__(store, url)
+        make_file(store.url)
+        with store._closing_if_refused():
+            with store.failures(), schema.alone(store.engine) as connection:
+                found = schema.found(connection)
+                if not found:
+                    schema.upgrade(connection, found)
+            schema.check(store.found_schema(), store.place)
+        store._open_sessions()
+        return store
+
+    @contextlib.contextmanager
+    def _closing_if_refused(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            self.close()
+            raise
+
+    def _open_sessions(self) -> None:
+        moment = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+        newest = {"isolation_level": "READ COMMITTED"}
+        postgresql = self.dialect == "postgresql"
+        self._readers = self.engine.execution_options(**moment if postgresql else {})
+        self._writers = self.engine.execution_options(**newest if postgresql else {})
 
     @contextlib.contextmanager
     def read(self) -> Iterator[Reader]:
-        with Session(self.engine) as session:
+        """A session that sees one moment of the store, whatever is appended meanwhile."""
+        with self.failures(), Session(self._readers) as session:
             yield Reader(session)
 
     def writer(self) -> Writer:
         """The one writer's session: it sees its own rows before they are committed."""
-        return Writer(Session(self.engine, autoflush=False))
+        return Writer(Session(self._writers, autoflush=False))
 
-    def close(self) -> None:
-        self.engine.dispose()
+
+@dataclass(frozen=True)
+class Migrated:
+    """What `migrate` did; `copy` is the SQLite file as it was before."""
+
+    before: str
+    after: str
+    copy: Path | None
+
+
+def migrate(url: str) -> Migrated:
+    """Give the store at `url` the newest schema, in one transaction."""
+    with contextlib.closing(Database(url)) as database:
+        before, copy = database.found_schema(), None
+        if not schema.RELEASED <= before < schema.SCHEMA:
+            schema.check(before, database.place)
+        with database.failures(), schema.alone(database.engine) as connection:
+            before = schema.found(connection)
+            if before < schema.SCHEMA:
+                copy = schema.keep_copy(database.url, before)
+                schema.upgrade(connection, before)
+    return Migrated(before, schema.SCHEMA, copy)

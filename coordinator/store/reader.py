@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
 from sqlalchemy import func
@@ -84,6 +84,12 @@ class Reader:
         newest = self.ask.exec(select(func.max(LedgerEntry.ledger_index))).one()
         return 0 if newest is None else newest + 1
 
+    def stored_leaves(self) -> int:
+        """How many leaves the stored tree has: as many as there are entries, or some are lost."""
+        last = select(func.max(LedgerNode.number)).where(LedgerNode.level == 0)
+        newest = self.ask.exec(last).one()
+        return 0 if newest is None else newest + 1
+
     def entry(self, index: int) -> LedgerEntry:
         return self.get(LedgerEntry, index, "ledger entry")
 
@@ -98,6 +104,11 @@ class Reader:
     def entries(self, start: int, count: int) -> Sequence[LedgerEntry]:
         query = select(LedgerEntry).where(LedgerEntry.ledger_index >= start)
         return self.ask.exec(query.order_by(col(LedgerEntry.ledger_index)).limit(count)).all()
+
+    def envelopes(self) -> Iterator[bytes]:
+        """Every entry's bytes, in order."""
+        query = select(LedgerEntry.envelope).order_by(col(LedgerEntry.ledger_index))
+        return iter(self.ask.exec(query.execution_options(yield_per=500)))
 
     def node(self, level: int, number: int) -> bytes:
         query = select(LedgerNode.hash).where(
@@ -254,3 +265,12 @@ class Reader:
         if after is not None:
             query = query.where(order > after)
         return self.ask.exec(query.order_by(order).limit(size)).all()
+
+    def count(self, table: type[SQLModel], **where: Any) -> int:
+        """How many rows have columns that equal what is given."""
+        return self.ask.exec(select(func.count()).select_from(table).filter_by(**where)).one()
+
+    @property
+    def database(self) -> str:
+        """The kind of database: sqlite or postgresql."""
+        return self.session.get_bind().dialect.name

@@ -2,6 +2,9 @@
 
 Rows that were found or added in a batch are held by key, so that a key is asked of the database
 once a batch; other questions write pending rows out first. `end` forgets everything.
+
+Between `begin` and `commit` nobody else appends to the same database: that is what keeps indexes
+and ids consecutive where several coordinators share one.
 """
 
 from __future__ import annotations
@@ -11,7 +14,13 @@ from typing import Any
 from sqlalchemy import func, insert, inspect
 from sqlmodel import Session, SQLModel, select
 
+from coordinator.models import LedgerEntry
+from coordinator.store.databases import WRITES
 from coordinator.store.reader import Reader, Row
+from coordinator.store.schema import APPENDING
+
+CHANNEL = "housecall_ledger"
+"""Where PostgreSQL tells every coordinator the size that the tree grew to."""
 
 
 class Writer(Reader):
@@ -22,6 +31,13 @@ class Writer(Reader):
         self._held: dict[tuple[type[SQLModel], Any], SQLModel] = {}
         self._next_ids: dict[type[SQLModel], int] = {}
         self._pending = False
+        self._grown_to = 0
+
+    def begin(self) -> None:
+        """Wait for the turn to append; it lasts until `commit`, `end` or `abandon`."""
+        connection = self.session.connection(execution_options={WRITES: True})
+        if connection.dialect.name == "postgresql":
+            connection.execute(select(func.pg_advisory_xact_lock(APPENDING)))
 
     def find(self, table: type[Row], key: Any) -> Row | None:
         held = self._held.get((table, key))
@@ -59,9 +75,19 @@ class Writer(Reader):
         """Many rows at once, past the ORM: the hot path."""
         if rows:
             self.session.execute(insert(table), rows)
+        if rows and table is LedgerEntry:
+            self._grown_to = rows[-1]["ledger_index"] + 1
 
     def commit(self) -> None:
+        """Durable when it returns. Where it fails the outcome may be unknown: ask again by digest
+        after the next `begin`, which waits until it is decided."""
+        if self._grown_to and self.session.get_bind().dialect.name == "postgresql":
+            told = func.pg_notify(CHANNEL, str(self._grown_to))
+            # A timeout here would cut short a commit that waits for its standby.
+            patient = func.set_config("statement_timeout", "0", True)
+            self.session.execute(select(told, patient))
         self.session.commit()
+        self._grown_to = 0
 
     def end(self) -> None:
         """After a batch: end the transaction and forget what was held."""
@@ -70,6 +96,11 @@ class Writer(Reader):
         self._held.clear()
         self._next_ids.clear()
         self._pending = False
+        self._grown_to = 0
+
+    def abandon(self) -> None:
+        """After a failure: drop the connection, and with it whatever it was about."""
+        self.session.invalidate()
 
     def close(self) -> None:
         self.session.close()

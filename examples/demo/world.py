@@ -177,6 +177,7 @@ def _start_agent(world: World, site: str) -> None:
         f'allowed_paths = ["{world.raw(site)}"]\n'
         f'policy_file = "{world.policy(site)}"\n'
         "allow_pull = false\n"
+        "allow_private_sources = true\n"
         "disk_reserve_bytes = 100000000\n"
     )
     program = str(PROGRAMS / "housecall-agent")

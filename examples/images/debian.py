@@ -76,7 +76,7 @@ def python_root(root: Path, downloads: Path) -> None:
     for name in ("bin", "lib", "lib64", "sbin"):
         (root / "usr" / name).mkdir(parents=True, exist_ok=True)
         (root / name).symlink_to(f"usr/{name}")
-    _unpack(PYTHON_PACKAGES, root, downloads)
+    unpack(PYTHON_PACKAGES, root, downloads)
     for name in UNUSED:
         shutil.rmtree(root / name, ignore_errors=True)
     _accounts(root)
@@ -85,7 +85,7 @@ def python_root(root: Path, downloads: Path) -> None:
 
 def busybox_root(root: Path, downloads: Path) -> None:
     """Fill `root` with one static program under the names of a small POSIX userland."""
-    _unpack(BUSYBOX_PACKAGES, root, downloads)
+    unpack(BUSYBOX_PACKAGES, root, downloads)
     shutil.rmtree(root / "usr", ignore_errors=True)
     for name in APPLETS:
         (root / "bin" / name).symlink_to("busybox")
@@ -101,7 +101,8 @@ def _accounts(root: Path) -> None:
     (root / "tmp").chmod(0o1777)
 
 
-def _unpack(packages: tuple[str, ...], root: Path, downloads: Path) -> None:
+def unpack(packages: tuple[str, ...], root: Path, downloads: Path) -> None:
+    """Put packages' files into `root`, as they are; what is not in `downloads` is fetched."""
     for archive in _download(packages, downloads):
         with subprocess.Popen(
             ["dpkg-deb", "--fsys-tarfile", archive], stdout=subprocess.PIPE

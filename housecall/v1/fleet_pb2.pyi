@@ -13,6 +13,8 @@ stream, after the statement is durable.
 Two agents with one identity: the newest stream of a site wins at once, the older one gets
 Superseded and ends. An agent process that was superseded by another process yields from then on:
 its next Hello says so, and is refused with SITE_ELSEWHERE while the other one is connected.
+This holds across replicas. A stream that ends with DRAINING is no fault: the agent dials again at
+once, and sends again what it has no receipt for.
 """
 
 from collections import abc as _abc
@@ -20,6 +22,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from housecall.v1 import ledger_pb2 as _ledger_pb2
 from housecall.v1 import statements_pb2 as _statements_pb2
 import builtins as _builtins
@@ -33,6 +36,31 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _PreparationState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PreparationStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PreparationState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PREPARATION_STATE_UNSPECIFIED: _PreparationState.ValueType  # 0
+    """There is nothing to tell any more."""
+    PREPARATION_STATE_PREPARING: _PreparationState.ValueType  # 1
+    PREPARATION_STATE_OUTSTANDING: _PreparationState.ValueType  # 2
+    """A person at the site has tasks to do."""
+    PREPARATION_STATE_BROKEN: _PreparationState.ValueType  # 3
+    PREPARATION_STATE_PREPARED: _PreparationState.ValueType  # 4
+
+class PreparationState(_PreparationState, metaclass=_PreparationStateEnumTypeWrapper): ...
+
+PREPARATION_STATE_UNSPECIFIED: PreparationState.ValueType  # 0
+"""There is nothing to tell any more."""
+PREPARATION_STATE_PREPARING: PreparationState.ValueType  # 1
+PREPARATION_STATE_OUTSTANDING: PreparationState.ValueType  # 2
+"""A person at the site has tasks to do."""
+PREPARATION_STATE_BROKEN: PreparationState.ValueType  # 3
+PREPARATION_STATE_PREPARED: PreparationState.ValueType  # 4
+Global___PreparationState: _TypeAlias = PreparationState  # noqa: Y015
+
 @_typing.final
 class AgentMessage(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
@@ -42,6 +70,7 @@ class AgentMessage(_message.Message):
     PROGRESS_FIELD_NUMBER: _builtins.int
     ORDER_ACCEPTED_FIELD_NUMBER: _builtins.int
     SUBMIT_FIELD_NUMBER: _builtins.int
+    PREPARING_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hello(self) -> Global___Hello: ...
     @_builtins.property
@@ -52,6 +81,8 @@ class AgentMessage(_message.Message):
     def order_accepted(self) -> Global___OrderAccepted: ...
     @_builtins.property
     def submit(self) -> Global___Submit: ...
+    @_builtins.property
+    def preparing(self) -> Global___Preparing: ...
     def __init__(
         self,
         *,
@@ -60,12 +91,13 @@ class AgentMessage(_message.Message):
         progress: Global___Progress | None = ...,
         order_accepted: Global___OrderAccepted | None = ...,
         submit: Global___Submit | None = ...,
+        preparing: Global___Preparing | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["heartbeat", b"heartbeat", "hello", b"hello", "message", b"message", "order_accepted", b"order_accepted", "progress", b"progress", "submit", b"submit"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["heartbeat", b"heartbeat", "hello", b"hello", "message", b"message", "order_accepted", b"order_accepted", "preparing", b"preparing", "progress", b"progress", "submit", b"submit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["heartbeat", b"heartbeat", "hello", b"hello", "message", b"message", "order_accepted", b"order_accepted", "progress", b"progress", "submit", b"submit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["heartbeat", b"heartbeat", "hello", b"hello", "message", b"message", "order_accepted", b"order_accepted", "preparing", b"preparing", "progress", b"progress", "submit", b"submit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["hello", "heartbeat", "progress", "order_accepted", "submit"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["hello", "heartbeat", "progress", "order_accepted", "submit", "preparing"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -129,6 +161,7 @@ class Hello(_message.Message):
     DOING_FIELD_NUMBER: _builtins.int
     SESSION_ID_FIELD_NUMBER: _builtins.int
     YIELDS_FIELD_NUMBER: _builtins.int
+    PREPARING_FIELD_NUMBER: _builtins.int
     agent_version: _builtins.str
     cursor: _builtins.int
     """Ledger entries below this were seen."""
@@ -146,6 +179,10 @@ class Hello(_message.Message):
     def doing(self) -> _containers.RepeatedCompositeFieldContainer[Global___Progress]:
         """Orders that it holds and has not ended."""
 
+    @_builtins.property
+    def preparing(self) -> _containers.RepeatedCompositeFieldContainer[Global___Preparing]:
+        """All that it tells of its preparations: what was told on earlier streams stands no more."""
+
     def __init__(
         self,
         *,
@@ -157,10 +194,11 @@ class Hello(_message.Message):
         doing: _abc.Iterable[Global___Progress] | None = ...,
         session_id: _builtins.str = ...,
         yields: _builtins.bool = ...,
+        preparing: _abc.Iterable[Global___Preparing] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["environment", b"environment", "local_time", b"local_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "checkpoint", b"checkpoint", "cursor", b"cursor", "doing", b"doing", "environment", b"environment", "local_time", b"local_time", "session_id", b"session_id", "yields", b"yields"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "checkpoint", b"checkpoint", "cursor", b"cursor", "doing", b"doing", "environment", b"environment", "local_time", b"local_time", "preparing", b"preparing", "session_id", b"session_id", "yields", b"yields"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -212,6 +250,66 @@ class Progress(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Progress: _TypeAlias = Progress  # noqa: Y015
+
+@_typing.final
+class Preparing(_message.Message):
+    """How far a dataset that is not operational is, from a site that consents to tell it: said when it
+    changed, every few seconds at most. Never a case, a number of cases, a comment or a path.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class SharesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    DATASET_ID_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
+    BENCHMARK_ID_FIELD_NUMBER: _builtins.int
+    SHARES_FIELD_NUMBER: _builtins.int
+    dataset_id: _builtins.str
+    state: Global___PreparationState.ValueType
+    step: _builtins.str
+    """Of the preparation container, that runs now: prepare, sanity_check or statistics."""
+    benchmark_id: _builtins.int
+    """That it was registered for: its committee may see this. 0 = none."""
+    @_builtins.property
+    def shares(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """Cases by status, in whole percent. Empty = not told."""
+
+    def __init__(
+        self,
+        *,
+        dataset_id: _builtins.str = ...,
+        state: Global___PreparationState.ValueType = ...,
+        step: _builtins.str = ...,
+        benchmark_id: _builtins.int = ...,
+        shares: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["benchmark_id", b"benchmark_id", "dataset_id", b"dataset_id", "shares", b"shares", "state", b"state", "step", b"step"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Preparing: _TypeAlias = Preparing  # noqa: Y015
 
 @_typing.final
 class OrderAccepted(_message.Message):

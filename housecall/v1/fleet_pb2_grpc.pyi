@@ -13,6 +13,8 @@ stream, after the statement is durable.
 Two agents with one identity: the newest stream of a site wins at once, the older one gets
 Superseded and ends. An agent process that was superseded by another process yields from then on:
 its next Hello says so, and is refused with SITE_ELSEWHERE while the other one is connected.
+This holds across replicas. A stream that ends with DRAINING is no fault: the agent dials again at
+once, and sends again what it has no receipt for.
 """
 
 from collections import abc as _abc

@@ -13,6 +13,7 @@ from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from housecall.v1 import fleet_pb2 as _fleet_pb2
 from housecall.v1 import statements_pb2 as _statements_pb2
 import builtins as _builtins
 import sys
@@ -221,6 +222,8 @@ class Dataset(_message.Message):
     STATEMENT_FIELD_NUMBER: _builtins.int
     PREPARED_FINGERPRINT_FIELD_NUMBER: _builtins.int
     STATISTICS_FIELD_NUMBER: _builtins.int
+    PREPARING_FIELD_NUMBER: _builtins.int
+    PREPARING_AT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     state: Global___DatasetState.ValueType
     prepared_fingerprint: _builtins.str
@@ -231,6 +234,15 @@ class Dataset(_message.Message):
     def statement(self) -> _statements_pb2.DatasetRegistered: ...
     @_builtins.property
     def statistics(self) -> _struct_pb2.Struct: ...
+    @_builtins.property
+    def preparing(self) -> _fleet_pb2.Preparing:
+        """Until it is operational, as its site last said it: to those who see the dataset, the owner of
+        its preparation container, and the committee of the benchmark that it names. Who may not see
+        the dataset gets its id, its state and this alone.
+        """
+
+    @_builtins.property
+    def preparing_at(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
         self,
         *,
@@ -240,10 +252,12 @@ class Dataset(_message.Message):
         statement: _statements_pb2.DatasetRegistered | None = ...,
         prepared_fingerprint: _builtins.str = ...,
         statistics: _struct_pb2.Struct | None = ...,
+        preparing: _fleet_pb2.Preparing | None = ...,
+        preparing_at: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["origin", b"origin", "statement", b"statement", "statistics", b"statistics"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["origin", b"origin", "preparing", b"preparing", "preparing_at", b"preparing_at", "statement", b"statement", "statistics", b"statistics"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "origin", b"origin", "prepared_fingerprint", b"prepared_fingerprint", "state", b"state", "statement", b"statement", "statistics", b"statistics"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "origin", b"origin", "prepared_fingerprint", b"prepared_fingerprint", "preparing", b"preparing", "preparing_at", b"preparing_at", "state", b"state", "statement", b"statement", "statistics", b"statistics"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -488,20 +502,29 @@ class GetCallerResponse(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     ROLE_FIELD_NUMBER: _builtins.int
     CERTIFICATE_EXPIRES_AT_FIELD_NUMBER: _builtins.int
+    COORDINATOR_TIME_FIELD_NUMBER: _builtins.int
+    COORDINATOR_VERSION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     role: _statements_pb2.Role.ValueType
+    coordinator_version: _builtins.str
     @_builtins.property
     def certificate_expires_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def coordinator_time(self) -> _timestamp_pb2.Timestamp:
+        """The coordinator's clock when it answered, to compare one's own with."""
+
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         role: _statements_pb2.Role.ValueType = ...,
         certificate_expires_at: _timestamp_pb2.Timestamp | None = ...,
+        coordinator_time: _timestamp_pb2.Timestamp | None = ...,
+        coordinator_version: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["certificate_expires_at", b"certificate_expires_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["certificate_expires_at", b"certificate_expires_at", "coordinator_time", b"coordinator_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate_expires_at", b"certificate_expires_at", "name", b"name", "role", b"role"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate_expires_at", b"certificate_expires_at", "coordinator_time", b"coordinator_time", "coordinator_version", b"coordinator_version", "name", b"name", "role", b"role"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1281,3 +1304,242 @@ class WatchBenchmarkResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___WatchBenchmarkResponse: _TypeAlias = WatchBenchmarkResponse  # noqa: Y015
+
+@_typing.final
+class GetOverviewRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetOverviewRequest: _TypeAlias = GetOverviewRequest  # noqa: Y015
+
+@_typing.final
+class GetOverviewResponse(_message.Message):
+    """Lists come oldest first; those of what is open have at most 1000 items, their counts all of them."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Coordinator(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        VERSION_FIELD_NUMBER: _builtins.int
+        DATABASE_FIELD_NUMBER: _builtins.int
+        NOW_FIELD_NUMBER: _builtins.int
+        SERVING_SINCE_FIELD_NUMBER: _builtins.int
+        LEDGER_SIZE_FIELD_NUMBER: _builtins.int
+        CHECKPOINT_AT_FIELD_NUMBER: _builtins.int
+        REPLICAS_FIELD_NUMBER: _builtins.int
+        version: _builtins.str
+        database: _builtins.str
+        """sqlite, postgresql."""
+        ledger_size: _builtins.int
+        @_builtins.property
+        def now(self) -> _timestamp_pb2.Timestamp: ...
+        @_builtins.property
+        def serving_since(self) -> _timestamp_pb2.Timestamp:
+            """When the process that answers began to serve."""
+
+        @_builtins.property
+        def checkpoint_at(self) -> _timestamp_pb2.Timestamp:
+            """When the newest entry was accepted: the newest checkpoint is from then."""
+
+        @_builtins.property
+        def replicas(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+            """Processes that serve sites of this ledger, and the one that answers."""
+
+        def __init__(
+            self,
+            *,
+            version: _builtins.str = ...,
+            database: _builtins.str = ...,
+            now: _timestamp_pb2.Timestamp | None = ...,
+            serving_since: _timestamp_pb2.Timestamp | None = ...,
+            ledger_size: _builtins.int = ...,
+            checkpoint_at: _timestamp_pb2.Timestamp | None = ...,
+            replicas: _abc.Iterable[_builtins.str] | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["checkpoint_at", b"checkpoint_at", "now", b"now", "serving_since", b"serving_since"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_at", b"checkpoint_at", "database", b"database", "ledger_size", b"ledger_size", "now", b"now", "replicas", b"replicas", "serving_since", b"serving_since", "version", b"version"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class SiteStanding(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        SITE_FIELD_NUMBER: _builtins.int
+        CERTIFICATE_EXPIRES_AT_FIELD_NUMBER: _builtins.int
+        REPLICA_FIELD_NUMBER: _builtins.int
+        replica: _builtins.str
+        """The process that serves it, or did so last."""
+        @_builtins.property
+        def site(self) -> Global___Site: ...
+        @_builtins.property
+        def certificate_expires_at(self) -> _timestamp_pb2.Timestamp:
+            """Of the certificate it connected with last; unset = not connected since serving_since."""
+
+        def __init__(
+            self,
+            *,
+            site: Global___Site | None = ...,
+            certificate_expires_at: _timestamp_pb2.Timestamp | None = ...,
+            replica: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["certificate_expires_at", b"certificate_expires_at", "site", b"site"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate_expires_at", b"certificate_expires_at", "replica", b"replica", "site", b"site"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class OpenExecution(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        EXECUTION_FIELD_NUMBER: _builtins.int
+        SITE_FIELD_NUMBER: _builtins.int
+        REQUESTER_FIELD_NUMBER: _builtins.int
+        ACCEPTED_FIELD_NUMBER: _builtins.int
+        site: _builtins.str
+        requester: _builtins.str
+        accepted: _builtins.bool
+        """Its site said that it has the order."""
+        @_builtins.property
+        def execution(self) -> Global___Execution: ...
+        def __init__(
+            self,
+            *,
+            execution: Global___Execution | None = ...,
+            site: _builtins.str = ...,
+            requester: _builtins.str = ...,
+            accepted: _builtins.bool = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["execution", b"execution"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "execution", b"execution", "requester", b"requester", "site", b"site"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class OpenRequest(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        ASSOCIATION_ID_FIELD_NUMBER: _builtins.int
+        BENCHMARK_ID_FIELD_NUMBER: _builtins.int
+        DATASET_ID_FIELD_NUMBER: _builtins.int
+        MODEL_ID_FIELD_NUMBER: _builtins.int
+        REQUESTER_FIELD_NUMBER: _builtins.int
+        SINCE_FIELD_NUMBER: _builtins.int
+        APPROVALS_FIELD_NUMBER: _builtins.int
+        VOTES_NEEDED_FIELD_NUMBER: _builtins.int
+        WAITS_FOR_FIELD_NUMBER: _builtins.int
+        association_id: _builtins.int
+        benchmark_id: _builtins.int
+        dataset_id: _builtins.str
+        model_id: _builtins.int
+        requester: _builtins.str
+        approvals: _builtins.int
+        votes_needed: _builtins.int
+        @_builtins.property
+        def since(self) -> _timestamp_pb2.Timestamp: ...
+        @_builtins.property
+        def waits_for(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+            """Members of the committee who have not voted."""
+
+        def __init__(
+            self,
+            *,
+            association_id: _builtins.int = ...,
+            benchmark_id: _builtins.int = ...,
+            dataset_id: _builtins.str = ...,
+            model_id: _builtins.int = ...,
+            requester: _builtins.str = ...,
+            since: _timestamp_pb2.Timestamp | None = ...,
+            approvals: _builtins.int = ...,
+            votes_needed: _builtins.int = ...,
+            waits_for: _abc.Iterable[_builtins.str] | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["approvals", b"approvals", "association_id", b"association_id", "benchmark_id", b"benchmark_id", "dataset_id", b"dataset_id", "model_id", b"model_id", "requester", b"requester", "since", b"since", "votes_needed", b"votes_needed", "waits_for", b"waits_for"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class OpenToken(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        TOKEN_ID_FIELD_NUMBER: _builtins.int
+        NAME_FIELD_NUMBER: _builtins.int
+        ROLE_FIELD_NUMBER: _builtins.int
+        ISSUED_AT_FIELD_NUMBER: _builtins.int
+        EXPIRES_AT_FIELD_NUMBER: _builtins.int
+        token_id: _builtins.str
+        name: _builtins.str
+        role: _statements_pb2.Role.ValueType
+        @_builtins.property
+        def issued_at(self) -> _timestamp_pb2.Timestamp: ...
+        @_builtins.property
+        def expires_at(self) -> _timestamp_pb2.Timestamp: ...
+        def __init__(
+            self,
+            *,
+            token_id: _builtins.str = ...,
+            name: _builtins.str = ...,
+            role: _statements_pb2.Role.ValueType = ...,
+            issued_at: _timestamp_pb2.Timestamp | None = ...,
+            expires_at: _timestamp_pb2.Timestamp | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at", "issued_at", b"issued_at"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at", "issued_at", b"issued_at", "name", b"name", "role", b"role", "token_id", b"token_id"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    COORDINATOR_FIELD_NUMBER: _builtins.int
+    SITES_FIELD_NUMBER: _builtins.int
+    EXECUTIONS_FIELD_NUMBER: _builtins.int
+    EXECUTIONS_OPEN_FIELD_NUMBER: _builtins.int
+    REQUESTS_FIELD_NUMBER: _builtins.int
+    REQUESTS_OPEN_FIELD_NUMBER: _builtins.int
+    TOKENS_FIELD_NUMBER: _builtins.int
+    executions_open: _builtins.int
+    requests_open: _builtins.int
+    @_builtins.property
+    def coordinator(self) -> Global___GetOverviewResponse.Coordinator: ...
+    @_builtins.property
+    def sites(self) -> _containers.RepeatedCompositeFieldContainer[Global___GetOverviewResponse.SiteStanding]: ...
+    @_builtins.property
+    def executions(self) -> _containers.RepeatedCompositeFieldContainer[Global___GetOverviewResponse.OpenExecution]: ...
+    @_builtins.property
+    def requests(self) -> _containers.RepeatedCompositeFieldContainer[Global___GetOverviewResponse.OpenRequest]: ...
+    @_builtins.property
+    def tokens(self) -> _containers.RepeatedCompositeFieldContainer[Global___GetOverviewResponse.OpenToken]:
+        """Join tokens that can be used still."""
+
+    def __init__(
+        self,
+        *,
+        coordinator: Global___GetOverviewResponse.Coordinator | None = ...,
+        sites: _abc.Iterable[Global___GetOverviewResponse.SiteStanding] | None = ...,
+        executions: _abc.Iterable[Global___GetOverviewResponse.OpenExecution] | None = ...,
+        executions_open: _builtins.int = ...,
+        requests: _abc.Iterable[Global___GetOverviewResponse.OpenRequest] | None = ...,
+        requests_open: _builtins.int = ...,
+        tokens: _abc.Iterable[Global___GetOverviewResponse.OpenToken] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["coordinator", b"coordinator"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["coordinator", b"coordinator", "executions", b"executions", "executions_open", b"executions_open", "requests", b"requests", "requests_open", b"requests_open", "sites", b"sites", "tokens", b"tokens"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetOverviewResponse: _TypeAlias = GetOverviewResponse  # noqa: Y015

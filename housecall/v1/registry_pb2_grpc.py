@@ -119,6 +119,11 @@ class RegistryStub:
                 request_serializer=housecall_dot_v1_dot_registry__pb2.WatchBenchmarkRequest.SerializeToString,
                 response_deserializer=housecall_dot_v1_dot_registry__pb2.WatchBenchmarkResponse.FromString,
                 _registered_method=True)
+        self.GetOverview = channel.unary_unary(
+                '/housecall.v1.Registry/GetOverview',
+                request_serializer=housecall_dot_v1_dot_registry__pb2.GetOverviewRequest.SerializeToString,
+                response_deserializer=housecall_dot_v1_dot_registry__pb2.GetOverviewResponse.FromString,
+                _registered_method=True)
 
 
 class RegistryServicer:
@@ -227,6 +232,13 @@ class RegistryServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetOverview(self, request, context):
+        """Operators: how the coordinator is, who is there, what is open, and who waits for whom.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RegistryServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -314,6 +326,11 @@ def add_RegistryServicer_to_server(servicer, server):
                     servicer.WatchBenchmark,
                     request_deserializer=housecall_dot_v1_dot_registry__pb2.WatchBenchmarkRequest.FromString,
                     response_serializer=housecall_dot_v1_dot_registry__pb2.WatchBenchmarkResponse.SerializeToString,
+            ),
+            'GetOverview': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetOverview,
+                    request_deserializer=housecall_dot_v1_dot_registry__pb2.GetOverviewRequest.FromString,
+                    response_serializer=housecall_dot_v1_dot_registry__pb2.GetOverviewResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -775,6 +792,33 @@ class Registry:
             '/housecall.v1.Registry/WatchBenchmark',
             housecall_dot_v1_dot_registry__pb2.WatchBenchmarkRequest.SerializeToString,
             housecall_dot_v1_dot_registry__pb2.WatchBenchmarkResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetOverview(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/housecall.v1.Registry/GetOverview',
+            housecall_dot_v1_dot_registry__pb2.GetOverviewRequest.SerializeToString,
+            housecall_dot_v1_dot_registry__pb2.GetOverviewResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -52,6 +52,8 @@ class RegistryStub:
     ListSites: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ListSitesRequest, _registry_pb2.ListSitesResponse]
     WatchBenchmark: _grpc.UnaryStreamMultiCallable[_registry_pb2.WatchBenchmarkRequest, _registry_pb2.WatchBenchmarkResponse]
     """Committee members: a snapshot of sites by models at once, then again after every change."""
+    GetOverview: _grpc.UnaryUnaryMultiCallable[_registry_pb2.GetOverviewRequest, _registry_pb2.GetOverviewResponse]
+    """Operators: how the coordinator is, who is there, what is open, and who waits for whom."""
 
 @_typing.type_check_only
 class RegistryAsyncStub(RegistryStub):
@@ -74,6 +76,8 @@ class RegistryAsyncStub(RegistryStub):
     ListSites: _aio.UnaryUnaryMultiCallable[_registry_pb2.ListSitesRequest, _registry_pb2.ListSitesResponse]  # type: ignore[assignment]
     WatchBenchmark: _aio.UnaryStreamMultiCallable[_registry_pb2.WatchBenchmarkRequest, _registry_pb2.WatchBenchmarkResponse]  # type: ignore[assignment]
     """Committee members: a snapshot of sites by models at once, then again after every change."""
+    GetOverview: _aio.UnaryUnaryMultiCallable[_registry_pb2.GetOverviewRequest, _registry_pb2.GetOverviewResponse]  # type: ignore[assignment]
+    """Operators: how the coordinator is, who is there, what is open, and who waits for whom."""
 
 class RegistryServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -195,5 +199,13 @@ class RegistryServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_registry_pb2.WatchBenchmarkResponse], _abc.AsyncIterator[_registry_pb2.WatchBenchmarkResponse]]:
         """Committee members: a snapshot of sites by models at once, then again after every change."""
+
+    @_abc_1.abstractmethod
+    def GetOverview(
+        self,
+        request: _registry_pb2.GetOverviewRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_pb2.GetOverviewResponse, _abc.Awaitable[_registry_pb2.GetOverviewResponse]]:
+        """Operators: how the coordinator is, who is there, what is open, and who waits for whom."""
 
 def add_RegistryServicer_to_server(servicer: RegistryServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

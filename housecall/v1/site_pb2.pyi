@@ -17,6 +17,7 @@ from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from housecall.v1 import fleet_pb2 as _fleet_pb2
 from housecall.v1 import ledger_pb2 as _ledger_pb2
 from housecall.v1 import statements_pb2 as _statements_pb2
 import builtins as _builtins
@@ -58,6 +59,50 @@ LOCAL_DATASET_STATE_BROKEN: LocalDatasetState.ValueType  # 4
 LOCAL_DATASET_STATE_PREPARED: LocalDatasetState.ValueType  # 5
 LOCAL_DATASET_STATE_OPERATIONAL: LocalDatasetState.ValueType  # 6
 Global___LocalDatasetState: _TypeAlias = LocalDatasetState  # noqa: Y015
+
+class _WaitReason:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _WaitReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_WaitReason.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    WAIT_REASON_UNSPECIFIED: _WaitReason.ValueType  # 0
+    """It does not wait: it runs."""
+    WAIT_REASON_SLOT: _WaitReason.ValueType  # 1
+    WAIT_REASON_GPU: _WaitReason.ValueType  # 2
+    WAIT_REASON_DISK: _WaitReason.ValueType  # 3
+    WAIT_REASON_ENGINE: _WaitReason.ValueType  # 4
+    WAIT_REASON_CONSENT: _WaitReason.ValueType  # 5
+    """A yes to run it, of a person of this site."""
+    WAIT_REASON_RELEASE: _WaitReason.ValueType  # 6
+    """A yes to send its result, of a person of this site."""
+    WAIT_REASON_RECEIPT: _WaitReason.ValueType  # 7
+    """A signed statement: the coordinator's receipt."""
+    WAIT_REASON_COORDINATOR: _WaitReason.ValueType  # 8
+    """Descriptions that the coordinator has."""
+    WAIT_REASON_DECISION: _WaitReason.ValueType  # 9
+    """The agent decides on it, by its policy."""
+
+class WaitReason(_WaitReason, metaclass=_WaitReasonEnumTypeWrapper):
+    """What a piece of work waits for."""
+
+WAIT_REASON_UNSPECIFIED: WaitReason.ValueType  # 0
+"""It does not wait: it runs."""
+WAIT_REASON_SLOT: WaitReason.ValueType  # 1
+WAIT_REASON_GPU: WaitReason.ValueType  # 2
+WAIT_REASON_DISK: WaitReason.ValueType  # 3
+WAIT_REASON_ENGINE: WaitReason.ValueType  # 4
+WAIT_REASON_CONSENT: WaitReason.ValueType  # 5
+"""A yes to run it, of a person of this site."""
+WAIT_REASON_RELEASE: WaitReason.ValueType  # 6
+"""A yes to send its result, of a person of this site."""
+WAIT_REASON_RECEIPT: WaitReason.ValueType  # 7
+"""A signed statement: the coordinator's receipt."""
+WAIT_REASON_COORDINATOR: WaitReason.ValueType  # 8
+"""Descriptions that the coordinator has."""
+WAIT_REASON_DECISION: WaitReason.ValueType  # 9
+"""The agent decides on it, by its policy."""
+Global___WaitReason: _TypeAlias = WaitReason  # noqa: Y015
 
 class _ReviewKind:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -286,6 +331,7 @@ class LocalDataset(_message.Message):
     CASES_FIELD_NUMBER: _builtins.int
     STEPS_FIELD_NUMBER: _builtins.int
     PROBLEM_FIELD_NUMBER: _builtins.int
+    REPORTED_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     name: _builtins.str
     description: _builtins.str
@@ -311,6 +357,10 @@ class LocalDataset(_message.Message):
 
     @_builtins.property
     def steps(self) -> _containers.RepeatedCompositeFieldContainer[_statements_pb2.StepRecord]: ...
+    @_builtins.property
+    def reported(self) -> _fleet_pb2.Preparing:
+        """What the coordinator is told of its preparation; unset = nothing."""
+
     def __init__(
         self,
         *,
@@ -331,10 +381,11 @@ class LocalDataset(_message.Message):
         cases: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
         steps: _abc.Iterable[_statements_pb2.StepRecord] | None = ...,
         problem: _builtins.str = ...,
+        reported: _fleet_pb2.Preparing | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["preparation", b"preparation", "statistics", b"statistics"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["preparation", b"preparation", "reported", b"reported", "statistics", b"statistics"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "already_prepared", b"already_prepared", "cases", b"cases", "data_path", b"data_path", "description", b"description", "id", b"id", "labels_path", b"labels_path", "location", b"location", "name", b"name", "preparation", b"preparation", "prepared_fingerprint", b"prepared_fingerprint", "prepared_path", b"prepared_path", "problem", b"problem", "raw_fingerprint", b"raw_fingerprint", "state", b"state", "statistics", b"statistics", "steps", b"steps"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "already_prepared", b"already_prepared", "cases", b"cases", "data_path", b"data_path", "description", b"description", "id", b"id", "labels_path", b"labels_path", "location", b"location", "name", b"name", "preparation", b"preparation", "prepared_fingerprint", b"prepared_fingerprint", "prepared_path", b"prepared_path", "problem", b"problem", "raw_fingerprint", b"raw_fingerprint", "reported", b"reported", "state", b"state", "statistics", b"statistics", "steps", b"steps"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -356,6 +407,98 @@ class GetStatusRequest(_message.Message):
 Global___GetStatusRequest: _TypeAlias = GetStatusRequest  # noqa: Y015
 
 @_typing.final
+class Work(_message.Message):
+    """One execution or preparation that has not ended, or a statement without receipt."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LOCAL_EXECUTION_ID_FIELD_NUMBER: _builtins.int
+    EXECUTION_ID_FIELD_NUMBER: _builtins.int
+    BENCHMARK_ID_FIELD_NUMBER: _builtins.int
+    MODEL_ID_FIELD_NUMBER: _builtins.int
+    DATASET_ID_FIELD_NUMBER: _builtins.int
+    WAITS_FOR_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    HEARD_AT_FIELD_NUMBER: _builtins.int
+    NEXT_STEP_FIELD_NUMBER: _builtins.int
+    local_execution_id: _builtins.int
+    """0 = a preparation or a statement."""
+    execution_id: _builtins.int
+    """The order's; 0 = started here."""
+    benchmark_id: _builtins.int
+    model_id: _builtins.int
+    dataset_id: _builtins.str
+    waits_for: Global___WaitReason.ValueType
+    step: _builtins.str
+    """Step that runs; kind of the statement that waits for its receipt."""
+    next_step: _builtins.str
+    """What a person can do about it: a command, or a sentence; "" = nothing."""
+    @_builtins.property
+    def since(self) -> _timestamp_pb2.Timestamp:
+        """Since when it runs this step, or waits."""
+
+    @_builtins.property
+    def heard_at(self) -> _timestamp_pb2.Timestamp:
+        """When its container last printed something."""
+
+    def __init__(
+        self,
+        *,
+        local_execution_id: _builtins.int = ...,
+        execution_id: _builtins.int = ...,
+        benchmark_id: _builtins.int = ...,
+        model_id: _builtins.int = ...,
+        dataset_id: _builtins.str = ...,
+        waits_for: Global___WaitReason.ValueType = ...,
+        step: _builtins.str = ...,
+        since: _timestamp_pb2.Timestamp | None = ...,
+        heard_at: _timestamp_pb2.Timestamp | None = ...,
+        next_step: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["heard_at", b"heard_at", "since", b"since"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["benchmark_id", b"benchmark_id", "dataset_id", b"dataset_id", "execution_id", b"execution_id", "heard_at", b"heard_at", "local_execution_id", b"local_execution_id", "model_id", b"model_id", "next_step", b"next_step", "since", b"since", "step", b"step", "waits_for", b"waits_for"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Work: _TypeAlias = Work  # noqa: Y015
+
+@_typing.final
+class GpuUse(_message.Message):
+    """A GPU of this site."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UUID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    MEMORY_BYTES_FIELD_NUMBER: _builtins.int
+    LOCAL_EXECUTION_ID_FIELD_NUMBER: _builtins.int
+    DATASET_ID_FIELD_NUMBER: _builtins.int
+    uuid: _builtins.str
+    name: _builtins.str
+    memory_bytes: _builtins.int
+    local_execution_id: _builtins.int
+    """Who has it: as Work; both empty = free."""
+    dataset_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        uuid: _builtins.str = ...,
+        name: _builtins.str = ...,
+        memory_bytes: _builtins.int = ...,
+        local_execution_id: _builtins.int = ...,
+        dataset_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset_id", b"dataset_id", "local_execution_id", b"local_execution_id", "memory_bytes", b"memory_bytes", "name", b"name", "uuid", b"uuid"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GpuUse: _TypeAlias = GpuUse  # noqa: Y015
+
+@_typing.final
 class GetStatusResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -374,6 +517,14 @@ class GetStatusResponse(_message.Message):
     COORDINATOR_FIELD_NUMBER: _builtins.int
     VERIFIER_KEY_FIELD_NUMBER: _builtins.int
     DISK_FREE_BYTES_FIELD_NUMBER: _builtins.int
+    DISK_RESERVE_BYTES_FIELD_NUMBER: _builtins.int
+    LINK_SINCE_FIELD_NUMBER: _builtins.int
+    NEXT_TRY_AT_FIELD_NUMBER: _builtins.int
+    CLOCK_SKEW_SECONDS_FIELD_NUMBER: _builtins.int
+    ENGINE_PROBLEM_FIELD_NUMBER: _builtins.int
+    GPUS_FIELD_NUMBER: _builtins.int
+    WORK_FIELD_NUMBER: _builtins.int
+    OUTBOX_SINCE_FIELD_NUMBER: _builtins.int
     site: _builtins.str
     agent_version: _builtins.str
     connected: _builtins.bool
@@ -386,12 +537,36 @@ class GetStatusResponse(_message.Message):
     coordinator: _builtins.str
     verifier_key: _builtins.str
     disk_free_bytes: _builtins.int
+    disk_reserve_bytes: _builtins.int
+    """Below this no step is started."""
+    clock_skew_seconds: _builtins.float
+    """This machine's clock minus the coordinator's, seconds, at the last Welcome."""
+    engine_problem: _builtins.str
+    """Why the container engine cannot be used; "" = it answers."""
     @_builtins.property
     def connected_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def environment(self) -> _statements_pb2.EnvironmentFacts: ...
     @_builtins.property
     def certificate_expires_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def link_since(self) -> _timestamp_pb2.Timestamp:
+        """Since when the link is up, or down."""
+
+    @_builtins.property
+    def next_try_at(self) -> _timestamp_pb2.Timestamp:
+        """When a link that is down is tried again."""
+
+    @_builtins.property
+    def gpus(self) -> _containers.RepeatedCompositeFieldContainer[Global___GpuUse]: ...
+    @_builtins.property
+    def work(self) -> _containers.RepeatedCompositeFieldContainer[Global___Work]:
+        """Oldest first."""
+
+    @_builtins.property
+    def outbox_since(self) -> _timestamp_pb2.Timestamp:
+        """Since when the oldest statement waits for its receipt."""
+
     def __init__(
         self,
         *,
@@ -410,10 +585,18 @@ class GetStatusResponse(_message.Message):
         coordinator: _builtins.str = ...,
         verifier_key: _builtins.str = ...,
         disk_free_bytes: _builtins.int = ...,
+        disk_reserve_bytes: _builtins.int = ...,
+        link_since: _timestamp_pb2.Timestamp | None = ...,
+        next_try_at: _timestamp_pb2.Timestamp | None = ...,
+        clock_skew_seconds: _builtins.float = ...,
+        engine_problem: _builtins.str = ...,
+        gpus: _abc.Iterable[Global___GpuUse] | None = ...,
+        work: _abc.Iterable[Global___Work] | None = ...,
+        outbox_since: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["certificate_expires_at", b"certificate_expires_at", "connected_at", b"connected_at", "environment", b"environment"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["certificate_expires_at", b"certificate_expires_at", "connected_at", b"connected_at", "environment", b"environment", "link_since", b"link_since", "next_try_at", b"next_try_at", "outbox_since", b"outbox_since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "certificate_expires_at", b"certificate_expires_at", "connected", b"connected", "connected_at", b"connected_at", "coordinator", b"coordinator", "disk_free_bytes", b"disk_free_bytes", "environment", b"environment", "link_problem", b"link_problem", "outbox", b"outbox", "policy_digest", b"policy_digest", "running", b"running", "site", b"site", "slots", b"slots", "verifier_key", b"verifier_key", "waiting", b"waiting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "certificate_expires_at", b"certificate_expires_at", "clock_skew_seconds", b"clock_skew_seconds", "connected", b"connected", "connected_at", b"connected_at", "coordinator", b"coordinator", "disk_free_bytes", b"disk_free_bytes", "disk_reserve_bytes", b"disk_reserve_bytes", "engine_problem", b"engine_problem", "environment", b"environment", "gpus", b"gpus", "link_problem", b"link_problem", "link_since", b"link_since", "next_try_at", b"next_try_at", "outbox", b"outbox", "outbox_since", b"outbox_since", "policy_digest", b"policy_digest", "running", b"running", "site", b"site", "slots", b"slots", "verifier_key", b"verifier_key", "waiting", b"waiting", "work", b"work"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

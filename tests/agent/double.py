@@ -6,6 +6,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import queue
+import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -13,7 +15,9 @@ from dataclasses import dataclass, field
 import grpc
 
 from agent.settings import Settings
+from housecall.errors import Refusal
 from housecall.identity import Identity
+from housecall.rpc import status_of
 from housecall.v1 import fleet_pb2, fleet_pb2_grpc
 from tests.agent.site import wait_for
 from tests.coordinator.world import World, free_port
@@ -23,25 +27,41 @@ Said = fleet_pb2.AgentMessage
 
 @dataclass
 class Double(fleet_pb2_grpc.FleetServicer):
-    """`heard` keeps what agents said; what is put in `mailbox` is sent, None ends the stream."""
+    """`heard` keeps what agents said; what is put in `mailbox` is sent, a Refusal or None ends the
+    stream."""
 
     address: str = ""
     heard: list[Said] = field(default_factory=list)
-    mailbox: queue.Queue[fleet_pb2.CoordinatorMessage | None] = field(default_factory=queue.Queue)
+    mailbox: queue.Queue[fleet_pb2.CoordinatorMessage | Refusal | None] = field(
+        default_factory=queue.Queue
+    )
+    _turns: threading.Lock = field(default_factory=threading.Lock)
+    _newest: grpc.ServicerContext | None = None
 
     def Connect(
         self, request_iterator: Iterator[Said], context: grpc.ServicerContext
     ) -> Iterator[fleet_pb2.CoordinatorMessage]:
         reader = ThreadPoolExecutor(1)
         reader.submit(self._read, request_iterator)
+        with self._turns:
+            self._newest = context
         while context.is_active():
             try:
-                message = self.mailbox.get(timeout=0.1)
+                message = self._next(context)
             except queue.Empty:
+                time.sleep(0.01)
                 continue
             if message is None:
                 return
-            yield message
+            if isinstance(message, Refusal):
+                context.abort_with_status(status_of(message))
+            else:
+                yield message
+
+    def _next(self, context: grpc.ServicerContext) -> fleet_pb2.CoordinatorMessage | Refusal | None:
+        """For the newest stream alone: one that is gone takes nothing away with it."""
+        with self._turns:
+            return self.mailbox.get_nowait() if self._newest is context else None
 
     def _read(self, messages: Iterator[Said]) -> None:
         with contextlib.suppress(grpc.RpcError):

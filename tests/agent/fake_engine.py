@@ -5,7 +5,8 @@ it in a thread, on the real folders that the specification mounts. As with a rea
 and their logs outlive whoever started them until `remove`, so a test restarts an agent by making
 a new one over the same `FakeEngine`. Raising `OutOfMemory` ends a step as the kernel would; any
 other exception is exit code 1 with its name in the log. `unreachable = True` makes every call
-refuse with ENGINE_UNREACHABLE while steps go on running.
+refuse with ENGINE_UNREACHABLE while steps go on running. `unseen` holds the names of containers
+that the engine takes for created though they run, as after it was killed while it started them.
 """
 
 from __future__ import annotations
@@ -67,6 +68,7 @@ class FakeEngine:
 
     def __init__(self) -> None:
         self.unreachable = False
+        self.unseen: set[str] = set()
         self.started: list[StepSpec] = []
         self._scripts: dict[str, Script] = {}
         self._steps: dict[str, FakeStep] = {}
@@ -99,9 +101,10 @@ class FakeEngine:
     def start(self, spec: StepSpec) -> str:
         self._reach()
         script = self._scripts.get(spec.image_id)
-        taken = any(step.spec.name == spec.name for step in self._steps.values())
-        if script is None or taken:
-            message = f"engine could not start {spec.name}: name taken or image unknown"
+        if any(step.spec.name == spec.name for step in self._steps.values()):
+            raise Refusal(Kind.CONFLICT, "STEP_EXISTS", f"{spec.name}: name taken; look for it")
+        if script is None:
+            message = f"engine could not start {spec.name}: image unknown"
             raise Refusal(Kind.UNAVAILABLE, "STEP_START_FAILED", message)
         for mount in spec.mounts:
             port.check_mount(mount)
@@ -111,13 +114,24 @@ class FakeEngine:
         threading.Thread(target=step.run, args=(script,), daemon=True).start()
         return container_id
 
+    def start_created(self, container_id: str) -> None:
+        step = self._step(container_id)
+        if step.spec.name in self.unseen and not step.exit:
+            raise Refusal(Kind.CONFLICT, "STEP_EXISTS", f"{step.spec.name}: its task exists")
+        self.unseen.discard(step.spec.name)
+
     def adopt(self, labels: Mapping[str, str]) -> list[Running]:
         self._reach()
         return [
-            Running(each, step.spec.name, step.spec.labels, "exited" if step.exit else "running")
+            Running(each, step.spec.name, step.spec.labels, self._state(step))
             for each, step in self._steps.items()
             if labels.items() <= step.spec.labels.items()
         ]
+
+    def _state(self, step: FakeStep) -> str:
+        if step.spec.name in self.unseen:
+            return "created"
+        return "exited" if step.exit else "running"
 
     def wait(self, container_id: str, timeout_s: float) -> Exit | None:
         step = self._step(container_id)
@@ -146,6 +160,10 @@ class FakeEngine:
 
     def remove(self, container_id: str) -> None:
         self.stop(container_id, 0)
+        self._steps.pop(container_id, None)
+
+    def lose(self, container_id: str) -> None:
+        """As if it had never been there."""
         self._steps.pop(container_id, None)
 
     def _step(self, container_id: str) -> FakeStep:

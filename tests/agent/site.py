@@ -99,7 +99,7 @@ def evaluate(step: FakeStep) -> int:
     return 0
 
 
-def wait_for(condition: Callable[[], T], seconds: float = SECONDS) -> T:
+def wait_for(condition: Callable[[], T | None], seconds: float = SECONDS) -> T:
     """Until it is truthy."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
@@ -119,9 +119,16 @@ class Bench:
     preparation: pb.Pin = field(default_factory=pb.Pin)
     models: list[pb.Pin] = field(default_factory=list)
 
-    def add_model(self, name: str, script: Callable[[FakeStep], int] = infer) -> pb.Pin:
+    def add_model(
+        self, name: str, script: Callable[[FakeStep], int] = infer, environment: str = "{}"
+    ) -> pb.Pin:
+        """`environment` is YAML: what the task's environment sets."""
         self.engine.add_image(sha(f"image of {name}"), script)
-        pin = coordinators.register_model(self.mona, name)
+        config = coordinators.MODEL_CONFIG.replace(
+            "  infer:\n", f"  infer:\n    run_args: {{environment: {environment}}}\n"
+        )
+        pin = register_container(self.mona, name, pb.CONTAINER_ROLE_MODEL, config)
+        self.mona.state(pb.ModelRegistered(name=name, container=pin))
         model = pb.Pin(id=len(self.models) + 1, digest=pin.digest)
         self.models.append(model)
         return model

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -110,16 +109,14 @@ def test_discovery_on_this_machine_does_not_fail() -> None:
 )
 def test_requests(request_: str | int | None, given: tuple[str, ...]) -> None:
     pool = GpuPool((A, B, C))
-    with pool.take(request_) as taken:
-        assert taken == given
-    with pool.take("all", timeout=0) as taken:
-        assert taken == ("a", "b", "c")
+    assert pool.take("x", request_) == given
+    pool.release("x")
+    assert pool.take("y", "all", timeout=0) == ("a", "b", "c")
 
 
 @pytest.mark.parametrize("request_", [None, 1, 8, "all", "device=0"])
 def test_without_gpus_everything_runs_on_the_cpu(request_: str | int | None) -> None:
-    with GpuPool(()).take(request_) as taken:
-        assert taken == ()
+    assert GpuPool(()).take("x", request_) == ()
 
 
 @pytest.mark.parametrize(
@@ -135,41 +132,51 @@ def test_without_gpus_everything_runs_on_the_cpu(request_: str | int | None) -> 
     ],
 )
 def test_gpus_that_do_not_exist(request_: str | int, message: str) -> None:
-    with pytest.raises(Refusal) as refused, GpuPool((A, B, C)).take(request_):
-        pass
+    with pytest.raises(Refusal) as refused:
+        GpuPool((A, B, C)).take("x", request_)
     assert refused.value.message == message
     assert (refused.value.code, refused.value.kind) == ("GPU_UNAVAILABLE", Kind.NOT_READY)
 
 
 def test_a_timeout_gives_up_its_place() -> None:
     pool = GpuPool((A, B))
-    with pool.take(1):
-        with pytest.raises(Refusal) as refused, pool.take(2, timeout=0.01):
-            pass
-        assert refused.value.message == (
-            "GPUs: expected 2 free within 0.01 s, got 1 of 2; wait or ask for fewer"
-        )
-        assert (refused.value.code, refused.value.kind) == ("GPU_BUSY", Kind.EXHAUSTED)
-        with pool.take(1, timeout=0) as taken:
-            assert taken == ("b",)
+    pool.take("x", 1)
+    with pytest.raises(Refusal) as refused:
+        pool.take("y", 2, timeout=0.01)
+    assert refused.value.message == (
+        "GPUs: expected 2 free within 0.01 s, got 1 of 2; wait or ask for fewer"
+    )
+    assert (refused.value.code, refused.value.kind) == ("GPU_BUSY", Kind.EXHAUSTED)
+    assert pool.take("z", 1, timeout=0) == ("b",)
+
+
+def test_what_an_earlier_agent_gave_is_not_given_again() -> None:
+    pool = GpuPool((A, B))
+    pool.hold("execution:1", ("a",))
+    assert pool.take("execution:2", 1, timeout=0) == ("b",)
+    assert pool.take("execution:1", "all", timeout=0) == ("a",), "what it has is what it gets"
+    assert pool.holders() == {"execution:1": ("a",), "execution:2": ("b",)}
+    pool.release("execution:1")
+    assert pool.take("execution:3", 1, timeout=0) == ("a",)
 
 
 def test_nobody_overtakes_who_asked_for_more() -> None:
     pool, order = GpuPool((A, B)), []
 
     def take(name: str, count: int) -> None:
-        with pool.take(count, timeout=10):
-            order.append(name)
+        pool.take(name, count, timeout=10)
+        order.append(name)
+        pool.release(name)
 
-    with ExitStack() as held:
-        held.enter_context(pool.take(1))
-        threads = []
-        for place, (name, count) in enumerate([("large", 2), ("small", 1)]):
-            threads.append(threading.Thread(target=take, args=(name, count)))
-            threads[-1].start()
-            while len(pool._queue) <= place:
-                pass
-        assert order == []
+    pool.take("first", 1)
+    threads = []
+    for place, (name, count) in enumerate([("large", 2), ("small", 1)]):
+        threads.append(threading.Thread(target=take, args=(name, count)))
+        threads[-1].start()
+        while len(pool._queue) <= place:
+            pass
+    assert order == []
+    pool.release("first")
     for thread in threads:
         thread.join()
     assert order == ["large", "small"]
@@ -178,15 +185,19 @@ def test_nobody_overtakes_who_asked_for_more() -> None:
 def test_no_gpu_is_ever_given_twice() -> None:
     pool, used, clashes = GpuPool((A, B, C)), set[str](), []
 
-    def work(count: int) -> None:
+    def work(owner: str, count: int) -> None:
         for _ in range(100):
-            with pool.take(count, timeout=30) as taken:
-                if used & set(taken):
-                    clashes.append(taken)
-                used.update(taken)
-                used.difference_update(taken)
+            taken = pool.take(owner, count, timeout=30)
+            if used & set(taken):
+                clashes.append(taken)
+            used.update(taken)
+            used.difference_update(taken)
+            pool.release(owner)
 
-    threads = [threading.Thread(target=work, args=(count,)) for count in (1, 2, 3, 1)]
+    threads = [
+        threading.Thread(target=work, args=(owner, count))
+        for owner, count in zip("abcd", (1, 2, 3, 1), strict=True)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:

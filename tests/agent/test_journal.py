@@ -6,16 +6,31 @@ import sqlite3
 import stat
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from agent.journal import SCHEMA_VERSION, Journal
-from agent.records import Draft, DraftedStatement, Execution, Order, Outgoing, State
-from housecall.errors import Refusal
+from agent import journal_file
+from agent.journal import Journal
+from agent.journal_file import SCHEMA_VERSION
+from agent.records import (
+    Draft,
+    DraftedStatement,
+    Execution,
+    KeptStep,
+    Order,
+    Outgoing,
+    State,
+)
+from housecall.errors import Kind, Refusal
+from housecall.v1 import statements_pb2 as pb
+
+RELEASED = Path(__file__).parent / "released"
 
 EXECUTION = Execution(1, 2, "sha256:m", "north/1", "BENCHMARK")
 ORDER = Order(7, b"bundle", 0, "sha256:e", "carla")
+INFER = KeptStep("execution:1", "infer", "RUNNING", b"record", "sha256:c", "hc-1", 2, boot_s=1.5)
 
 
 @pytest.fixture
@@ -35,15 +50,100 @@ def test_it_is_private_and_synced(journal: Journal, tmp_path: Path) -> None:
     assert journal._db.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
 
 
+def refused(path: Path) -> Refusal:
+    """What opening it says; the file is the same afterwards."""
+    before = path.read_bytes()
+    with pytest.raises(Refusal) as caught:
+        Journal(path)
+    assert path.read_bytes() == before
+    return caught.value
+
+
 def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "journal.sqlite"
     Journal(path).close()
     with closing(sqlite3.connect(path)) as raw, raw:
         raw.execute("UPDATE facts SET value = ? WHERE name = 'schema_version'",
                     (str(SCHEMA_VERSION + 1),))  # fmt: skip
-    with pytest.raises(Refusal, match=f"expected schema version {SCHEMA_VERSION}") as caught:
-        Journal(path)
-    assert caught.value.code == "JOURNAL_NEWER"
+    refusal = refused(path)
+    assert (refusal.kind, refusal.code) == (Kind.NOT_READY, "JOURNAL_NEWER")
+    assert f"expected schema version {SCHEMA_VERSION} or older" in refusal.message
+
+
+def test_another_file_is_refused_and_left_alone(tmp_path: Path) -> None:
+    text, database = tmp_path / "text", tmp_path / "database"
+    text.write_text("case,label\n" * 1000)
+    with closing(sqlite3.connect(database)) as raw, raw:
+        raw.execute("CREATE TABLE patients (name TEXT)")
+    for path in (text, database):
+        assert refused(path).code == "JOURNAL_FOREIGN"
+
+
+@pytest.mark.parametrize("kept", [0.3, 0.7, 0.95])
+def test_a_truncated_journal_is_refused_and_left_alone(tmp_path: Path, kept: float) -> None:
+    path = tmp_path / "journal.sqlite"
+    with closing(Journal(path)) as made:
+        for number in range(100):
+            made.set_blob(f"blob:{number}", bytes(2000))
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(len(whole) * kept)])
+    refusal = refused(path)
+    assert (refusal.kind, refusal.code) == (Kind.CONFLICT, "JOURNAL_DAMAGED")
+    assert "housecall-agent recover-journal" in refusal.message
+
+
+def released(folder: Path) -> Path:
+    """A journal as version 0.1.0 left it."""
+    path = folder / "journal.sqlite"
+    with closing(sqlite3.connect(path)) as raw:
+        raw.executescript((RELEASED / "journal-1.sql").read_text())
+    return path
+
+
+def test_a_released_journal_is_brought_on_and_keeps_everything(tmp_path: Path) -> None:
+    with closing(Journal(released(tmp_path))) as journal:
+        assert journal.fact("schema_version") == str(SCHEMA_VERSION)
+        assert journal.fact("cursor") == "5"
+        assert [each.envelope for each in journal.waiting()] == [b"one"]
+        assert journal.execution(1).state is State.RUNNING
+        assert journal.open_orders()[0].bundle == b"bundle"
+        assert [(step.name, step.state) for step in journal.steps("dataset:1")] == [
+            ("prepare", "SUCCEEDED"),
+            ("sanity_check", "SUCCEEDED"),
+            ("statistics", "SUCCEEDED"),
+        ]
+        assert journal.steps("dataset:2")[0].state == "FAILED"
+        assert journal.steps("execution:1")[0].state == "STOPPED", "it begins again"
+        record = pb.StepRecord.FromString(journal.steps("dataset:1")[0].record)
+        assert (record.container_digest, record.seconds) == ("sha256:c", 1.5)
+        assert journal.blob("benchmark:1") == b"\x00\x01kept"
+
+
+def test_a_migration_cut_off_leaves_the_old_journal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = released(tmp_path)
+    broken = (*journal_file.MIGRATIONS[:-1], journal_file.MIGRATIONS[-1] + "SELECT no_such_thing")
+    with monkeypatch.context() as patched:
+        patched.setattr(journal_file, "MIGRATIONS", broken)
+        with pytest.raises(sqlite3.OperationalError, match="no_such_thing"):
+            Journal(path)
+    with closing(sqlite3.connect(path)) as raw:
+        version = raw.execute("SELECT value FROM facts WHERE name = 'schema_version'").fetchone()
+        columns = [row[1] for row in raw.execute("PRAGMA table_info(steps)")]
+    assert (version, columns) == (("1",), ["owner", "name", "record", "at"])
+    with closing(Journal(path)) as journal:
+        assert journal.fact("schema_version") == str(SCHEMA_VERSION)
+
+
+def test_steps_stay_in_order_whatever_the_clock_does(tmp_path: Path) -> None:
+    times = iter([3e9, 1.0, 2.0, 5e8, 4.0])
+    with closing(Journal(tmp_path / "journal.sqlite", clock=lambda: next(times))) as journal:
+        journal.set_step(INFER)
+        journal.set_step(replace(INFER, name="evaluate"))
+        journal.set_step(replace(INFER, state="SUCCEEDED"))
+        names = [(step.name, step.state) for step in journal.steps("execution:1")]
+    assert names == [("infer", "SUCCEEDED"), ("evaluate", "RUNNING")]
 
 
 def test_everything_is_there_after_a_restart(tmp_path: Path) -> None:
@@ -55,7 +155,7 @@ def test_everything_is_there_after_a_restart(tmp_path: Path) -> None:
         first.add_outgoing(entry("one"))
         first.add_review("RUN", kept.id)
         first.set_fact("cursor", "5")
-        first.set_step("execution:1", "infer", b"record")
+        first.set_step(INFER)
         first.add_draft(Draft("sha256:d", 1000, (DraftedStatement(b"p", "a", "l"),), "{}"))
     with closing(Journal(path)) as second:
         assert second.execution(kept.id).state is State.RUNNING
@@ -63,7 +163,8 @@ def test_everything_is_there_after_a_restart(tmp_path: Path) -> None:
         assert [each.envelope for each in second.waiting()] == [b"one"]
         assert second.reviews()[0].local_id == kept.id
         assert second.fact("cursor") == "5"
-        assert second.steps("execution:1") == [b"record"]
+        assert second.steps("execution:1") == [INFER]
+        assert second.begun_steps() == [INFER]
         draft = second.draft("sha256:d")
         assert draft is not None
         assert draft.statements[0].payload == b"p"
@@ -112,3 +213,15 @@ def test_a_failed_transaction_leaves_nothing(journal: Journal) -> None:
     with pytest.raises(ValueError, match="no"):
         fail()
     assert journal.waiting() == []
+
+
+def test_each_lane_waits_for_its_first(journal: Journal) -> None:
+    free = replace(entry("free"), lane="")
+    for each in (entry("one"), entry("two"), replace(entry("other"), lane="lane 2"), free):
+        journal.add_outgoing(each)
+    journal.add_outgoing(replace(entry("free too"), lane=""))
+    assert journal.first_of_lanes() == [
+        "sha256:one", "sha256:other", "sha256:free", "sha256:free too"
+    ]  # fmt: skip
+    journal.settle("sha256:one", b"receipt", "")
+    assert journal.first_of_lanes()[0] == "sha256:two"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,11 +12,14 @@ from pathlib import Path
 import grpc
 import pytest
 
-from agent.backoff import CAP_S, FINAL, FINAL_WAIT_S, GOOD_S, Backoff
+import agent.outbox
+import agent.session
+from agent.backoff import CALM, CALM_WAIT_S, CAP_S, FINAL, FINAL_WAIT_S, GOOD_S, SOON, Backoff
+from agent.disk import disk_full
 from agent.server import Agent
 from agent.settings import Settings
 from housecall import statement
-from housecall.errors import Refusal
+from housecall.errors import Kind, Refusal
 from housecall.times import stamp
 from housecall.v1 import fleet_pb2, ledger_pb2, site_pb2, site_pb2_grpc
 from housecall.v1 import statements_pb2 as pb
@@ -178,12 +183,166 @@ def test_a_rewritten_ledger_ends_the_link_for_good(bench: Bench, tmp_path: Path)
         assert len(coordinator.said("hello")) == 1
 
 
-def test_the_newest_agent_wins(bench: Bench, tmp_path: Path) -> None:
+def hurried(agent: Agent) -> None:
+    """The link comes back at once, whatever ended the stream."""
+    agent.link._backoff = Backoff(uniform=lambda _, most: 0.01 * most / CALM_WAIT_S)
+
+
+def elsewhere() -> Refusal:
+    return Refusal(Kind.CONFLICT, "SITE_ELSEWHERE", "another agent is connected")
+
+
+def test_who_was_superseded_yields_until_it_is_welcome(bench: Bench, tmp_path: Path) -> None:
     settings = site.enrolled(bench, tmp_path)
     with at_double(bench, settings) as (coordinator, agent):
+        hurried(agent)
         coordinator.send(welcome=welcome(bench, agent))
         coordinator.send(superseded=fleet_pb2.Superseded())
         wait_for(lambda: "SUPERSEDED" in agent.link.state.problem)
+        coordinator.wait_said("hello", 2)
+        coordinator.mailbox.put(elsewhere())
+        coordinator.wait_said("hello", 3)
+        assert "SITE_ELSEWHERE" in agent.link.state.problem
+        coordinator.send(welcome=welcome(bench, agent))
+        wait_for(lambda: agent.link.state.connected)
+        coordinator.mailbox.put(None)
+        hellos = [said.hello for said in coordinator.wait_said("hello", 4)]
+        assert [hello.yields for hello in hellos[:4]] == [False, True, True, False]
+        assert len({hello.session_id for hello in hellos}) == 1
+        assert len(hellos[0].session_id) == 16
+
+
+def test_two_agents_of_one_site_never_fight(bench: Bench, tmp_path: Path) -> None:
+    first = site.enrolled(bench, tmp_path)
+    second = first.model_copy(
+        update={
+            "state_dir": first.state_dir.parent / "second",
+            "socket": first.socket.parent / "second.sock",
+        }
+    )
+    shutil.copytree(first.identity_dir, second.identity_dir)
+    with site.serving(bench, tmp_path, first) as old:
+        hurried(old.agent)
+        with site.serving(bench, tmp_path, second) as new:
+            wait_for(lambda: "SITE_ELSEWHERE" in old.agent.link.state.problem)
+            since = new.agent.link.state.connected_at
+            assert new.register() == "north/1"
+            assert new.agent.link.state.connected
+            assert new.agent.link.state.connected_at == since
+        wait_for(lambda: old.agent.link.state.connected)
+
+
+def test_a_coordinator_that_drains_is_dialled_again_without_noise(
+    bench: Bench, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = site.enrolled(bench, tmp_path)
+    with at_double(bench, settings) as (coordinator, agent):
+        coordinator.send(welcome=welcome(bench, agent))
+        wait_for(lambda: agent.link.state.connected)
+        caplog.clear()
+        coordinator.mailbox.put(Refusal(Kind.UNAVAILABLE, "DRAINING", "stops"))
+        coordinator.wait_said("hello", 2)
+        assert not [each for each in caplog.records if each.levelno >= logging.WARNING]
+
+
+def test_a_coordinator_that_never_welcomes_is_dialled_again(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agent.session, "WELCOME_S", 0.3)
+    settings = site.enrolled(bench, tmp_path)
+    with at_double(bench, settings) as (coordinator, north):
+        wait_for(lambda: "expected a Welcome within 0.3 s" in north.link.state.problem)
+        coordinator.wait_said("hello", 2)
+
+
+def test_an_order_that_cannot_be_written_now_is_asked_for_again(
+    bench: Bench, tmp_path: Path
+) -> None:
+    settings = site.enrolled(bench, tmp_path)
+    with site.serving(bench, tmp_path, settings) as north:
+        north.ready()
+    number = bench.order(bench.models[0])
+    order = fleet_pb2.Order(execution_id=number, bundle=site.bundle_of(bench, number), line=0)
+    with at_double(bench, settings) as (coordinator, agent):
+        hurried(agent)
+        add, tries = agent.journal.add_order, []
+
+        def full_at_first(*values: object) -> object:
+            tries.append(1)
+            if len(tries) == 1:
+                raise disk_full()
+            return add(*values)  # type: ignore[arg-type]
+
+        agent.journal.add_order = full_at_first  # type: ignore[assignment, method-assign]
+        coordinator.send(welcome=welcome(bench, agent, orders=[order]))
+        coordinator.wait_said("hello", 2)
+        assert "DISK_FULL" in agent.link.state.problem
+        assert not coordinator.said("order_accepted")
+        coordinator.send(welcome=welcome(bench, agent, orders=[order]))
+        coordinator.wait_said("order_accepted")
+        assert agent.journal.order(number) is not None
+
+
+def test_what_found_no_answer_is_sent_again(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the same stream: the answer got lost, or was a no that passes, or one of a newer kind."""
+    monkeypatch.setattr(agent.outbox, "ANSWER_S", 0.3)
+    monkeypatch.setattr(agent.outbox, "RETRY_S", 0.3)
+    settings = site.enrolled(bench, tmp_path)
+    with at_double(bench, settings) as (coordinator, north):
+        envelope = registered_offline(north, settings, tmp_path)
+        coordinator.send(welcome=welcome(bench, north))
+        coordinator.wait_said("submit", 2)
+        for count, kind in ((3, "exhausted"), (4, "of another time")):
+            refused = fleet_pb2.Refused(
+                envelope_digest=statement.digest(envelope), kind=kind, code="LATER", text="later"
+            )
+            coordinator.send(refused=refused)
+            coordinator.wait_said("submit", count)
+        assert [entry.envelope for entry in north.journal.waiting()] == [envelope]
+        assert len(coordinator.said("hello")) == 1
+
+
+def test_days_offline_are_caught_up_with_few_writes(bench: Bench, tmp_path: Path) -> None:
+    settings = site.enrolled(bench, tmp_path)
+    with at_double(bench, settings) as (coordinator, agent):
+        hurried(agent)
+        writes, set_fact = [], agent.journal.set_fact
+
+        def counted(name: str, value: str) -> None:
+            writes.append(name)
+            set_fact(name, value)
+
+        agent.journal.set_fact = counted  # type: ignore[method-assign]
+        coordinator.send(welcome=welcome(bench, agent))
+        for index in (*range(5000), 17):
+            coordinator.send(news=fleet_pb2.News(ledger_index=index))
+        coordinator.mailbox.put(None)
+        again = coordinator.wait_said("hello", 2)[1]
+        assert again.hello.cursor == 5000
+        assert writes.count("cursor") < 200
+
+
+def test_renewal_goes_by_the_clock_that_made_the_certificate(bench: Bench, tmp_path: Path) -> None:
+    settings = site.enrolled(bench, tmp_path)
+    with at_double(bench, settings) as (coordinator, agent):
+        past = datetime.now(UTC) - timedelta(days=10)
+        coordinator.send(welcome=welcome(bench, agent, coordinator_time=stamp(past)))
+        wait_for(lambda: agent.link.state.connected)
+        ahead = agent.uplink.coordinator_now() - past
+        assert timedelta(0) <= ahead < timedelta(minutes=1)
+        assert not agent.uplink.identity.renewal_due(agent.uplink.coordinator_now())
+
+
+def test_an_expired_certificate_that_looks_good_here_blames_the_clock(
+    bench: Bench, tmp_path: Path
+) -> None:
+    settings = site.enrolled(bench, tmp_path)
+    with at_double(bench, settings) as (coordinator, agent):
+        refusal = Refusal(Kind.UNAUTHENTICATED, "CERTIFICATE_EXPIRED", "it has expired")
+        coordinator.mailbox.put(refusal)
+        wait_for(lambda: "check the clock first" in agent.link.state.problem)
 
 
 def test_a_clock_that_is_off_is_told(bench: Bench, tmp_path: Path) -> None:
@@ -240,3 +399,5 @@ def test_waits_grow_with_jitter_and_shrink_after_a_good_minute() -> None:
     assert waits[-1] == CAP_S
     assert backoff.after("", GOOD_S) == 0.5
     assert all(backoff.after(code, 0) == FINAL_WAIT_S for code in FINAL)
+    assert all(backoff.after(code, 0) == CALM_WAIT_S for code in CALM)
+    assert all(backoff.after(code, GOOD_S) == 1.0 for code in SOON)

@@ -5,15 +5,12 @@ from __future__ import annotations
 import contextlib
 import shutil
 import threading
-from dataclasses import replace
 from pathlib import Path
 
 import grpc
 import pytest
 import yaml
 
-from agent.journal import Journal
-from agent.records import State
 from housecall.errors import Kind, Refusal
 from housecall.v1 import site_pb2
 from housecall.v1 import statements_pb2 as pb
@@ -187,28 +184,6 @@ def cut_off(north: Site) -> None:
         north.run()
 
 
-def test_a_restart_runs_again_what_was_running(bench: Bench, tmp_path: Path) -> None:
-    settings = site.enrolled(bench, tmp_path)
-    running = threading.Event()
-
-    def hang(step: FakeStep) -> int:
-        running.set()
-        step.stopping.wait(20)
-        return 143
-
-    with site.serving(bench, tmp_path, settings) as north:
-        north.ready()
-        bench.approve_model(bench.add_model("slow", hang))
-        caller = threading.Thread(target=lambda: cut_off(north))
-        caller.start()
-        running.wait(10)
-    caller.join()
-    bench.engine.add_image(sha("image of slow"), infer)
-    with site.serving(bench, tmp_path, settings) as north:
-        wait_for(lambda: "b1m2d1" in [each.name for each in north.agent.results.all()])
-        assert not bench.engine.adopt({"housecall.step": "infer"}), "no orphans"
-
-
 def test_known_things_run_without_the_coordinator(bench: Bench, north: Site) -> None:
     north.ready()
     north.run()
@@ -235,30 +210,10 @@ def test_a_plan_says_what_would_run(bench: Bench, north: Site) -> None:
     assert plan.prepared_bytes > 0
 
 
-def test_what_a_killed_agent_left_is_removed_and_run_again(bench: Bench, tmp_path: Path) -> None:
-    settings = site.enrolled(bench, tmp_path)
-    with site.serving(bench, tmp_path, settings) as north:
-        north.ready()
-        instance = north.agent.journal.fact("instance")
-        done = north.agent.journal.executions()[0]
-        image = sha("image of reference")
-        spec = next(each for each in bench.engine.started if each.image_id == image)
-    with contextlib.closing(Journal(settings.state_dir / "journal.sqlite")) as journal:
-        journal.update_execution(done.id, state=State.RUNNING, result=b"", step="infer")
-    bench.engine.add_image(spec.image_id, lambda step: int(step.stopping.wait(20)))
-    left = replace(spec, name="left-behind")
-    assert left.labels["housecall.agent"] == instance
-    bench.engine.start(left)
-    bench.engine.add_image(spec.image_id, infer)
-    with site.serving(bench, tmp_path, settings) as north:
-        wait_for(lambda: north.agent.journal.execution(done.id).state is State.SUCCEEDED)
-        assert "left-behind" not in [each.name for each in bench.engine.adopt(left.labels)]
-
-
 def test_a_full_disk_stops_a_step(
     bench: Bench, north: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(_path: Path, reserve: int) -> None:
+    def full(_path: Path, reserve: int, _need: int = 0) -> None:
         if bench.engine.started:
             raise Refusal(Kind.EXHAUSTED, "DISK_FULL", f"{reserve}")
 
@@ -266,8 +221,8 @@ def test_a_full_disk_stops_a_step(
         sha("image of preparation"), lambda step: int(not step.stopping.wait(20))
     )
     north.register()
-    monkeypatch.setattr("agent.pipeline.DISK_POLL_S", 0.0)
-    monkeypatch.setattr("agent.pipeline.require_room", full)
+    monkeypatch.setattr("agent.watch.DISK_POLL_S", 0.0)
+    monkeypatch.setattr("agent.watch.require_room", full)
     assert code(north.prepare) == "DISK_FULL"
     assert north.dataset().state == site_pb2.LOCAL_DATASET_STATE_REGISTERED
 

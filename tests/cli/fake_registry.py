@@ -73,6 +73,7 @@ class FakeRegistry(Servicer):
         ]
         self.key = Ed25519PrivateKey.generate()
         self.problem: grpc.StatusCode | None = None
+        self.overview = registry.GetOverviewResponse()
         self.signed: dict[str, Registered] = {}
         for container in self.containers:
             container.origin.CopyFrom(self.origin_of(container.statement))
@@ -194,6 +195,9 @@ class FakeRegistry(Servicer):
             context.abort(self.problem, "away")
         found = next(e for e in self.executions if e.id == request.id)
         return registry.GetExecutionResponse(execution=found)
+
+    def GetOverview(self, request: Any, context: grpc.ServicerContext) -> Any:
+        return self.overview
 
     def ListSites(self, request: Any, context: grpc.ServicerContext) -> Any:
         return registry.ListSitesResponse(sites=self.sites)

@@ -43,6 +43,8 @@ class FakeSite(Servicer):
         self.state = site_pb2.LOCAL_DATASET_STATE_PREPARED
         self.drafted = b""
         self.hangs = False
+        self.status: site_pb2.GetStatusResponse | None = None
+        self.looks = 1_000
         self.ordered = 7
         self.waiting = b'{"what": "would leave"}'
         self.metrics: dict[str, Any] = {}
@@ -69,7 +71,10 @@ class FakeSite(Servicer):
         )
 
     def GetStatus(self, request: Any, context: grpc.ServicerContext) -> Any:
-        return site_pb2.GetStatusResponse(
+        self.looks -= 1
+        if self.looks < 0:
+            refuse(context, Refusal(Kind.UNAVAILABLE, "AGENT_STOPPING", "the agent stops"))
+        return self.status or site_pb2.GetStatusResponse(
             site="spiffe://demo/site/north",
             connected=True,
             verifier_key=self.verifier_key,

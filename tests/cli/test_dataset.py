@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from housecall.errors import Kind, Refusal
-from housecall.v1 import site_pb2
+from housecall.v1 import fleet_pb2, registry_pb2, site_pb2
 from tests.cli.conftest import World
 
 REGISTER = [
@@ -113,7 +113,7 @@ def test_ls_gives_all_registered_ones_page_by_page(at_site: World) -> None:
     assert [row["id"] for row in rows] == ["north/1", "south/1"]
     assert rows[0]["state"] == "operational"
     csv = at_site.done("dataset", "ls", "-o", "csv").splitlines()
-    assert csv[0] == "id,name,location,state,site,preparation,prepared"
+    assert csv[0] == "id,name,location,state,site,preparation,prepared,preparing"
     assert len(csv) == 3
 
 
@@ -123,6 +123,26 @@ def test_show_takes_the_sites_number_or_a_whole_id(at_site: World) -> None:
     assert local["cases"] == {"done": 40, "todo": 2}
     assert "statement" in at_site.json("dataset", "show", "north/1")
     assert "todo: 2" in at_site.done("dataset", "show", "1")
+
+
+def test_a_preparation_is_followed_where_its_site_tells_it(at_site: World) -> None:
+    """Of a dataset that is not theirs to see, people get nothing else."""
+    preparing = fleet_pb2.Preparing(
+        dataset_id="north/1",
+        state=fleet_pb2.PREPARATION_STATE_PREPARING,
+        step="prepare",
+        shares={"todo": 25, "done": 75},
+    )
+    at_site.registry.datasets[0] = registry_pb2.Dataset(
+        id="north/1", state=registry_pb2.DATASET_STATE_REGISTERED, preparing=preparing
+    )
+    at_site.site.dataset.reported.CopyFrom(preparing)
+    for shown in ("1", "north/1"):
+        lines = [line.strip() for line in at_site.done("dataset", "show", shown).splitlines()]
+        assert {"step: prepare", "done: 75", "todo: 25"} <= set(lines)
+    assert at_site.json("dataset", "show", "north/1")["preparing"]["shares"]["done"] == 75
+    row = at_site.done("dataset", "ls").splitlines()[2].split()
+    assert row == ["north/1", "-", "-", "registered", "-", "-", "-", "preparing"]
 
 
 def test_show_of_what_is_not_there(at_site: World) -> None:

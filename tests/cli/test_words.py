@@ -17,7 +17,7 @@ from tests.cli.conftest import World
 
 DOCS = Path(__file__).parents[2] / "docs"
 HEAVY = ("grpc", "google.protobuf", "rich", "yaml", "cryptography", "docker", "jsonschema")
-NEVER = ("sqlmodel", "sqlalchemy", "docker", "tabulate", "pydantic")
+NEVER = ("sqlmodel", "sqlalchemy", "docker", "tabulate", "pydantic", "opentelemetry")
 FOR_SIGNING = ("rich", "jsonschema", "yaml", "cryptography")
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from coordinator.caller import Caller, CallerRole
 from coordinator.notary import Notary
-from coordinator.rebuild import differences, rebuild
+from coordinator.rebuild import check_store
 from coordinator.store import Store
 from housecall import statement
 from housecall.v1 import fleet_pb2
@@ -74,10 +74,7 @@ def test_two_orders_of_several_lines_in_one_batch(cast: Cast, coordinator: World
         assert [future.result(20).id for future in futures] == ["1", "3"]
     listed = cast.carla.registry.ListExecutions(reg.ListExecutionsRequest()).executions
     assert [execution.id for execution in listed] == [1, 2, 3, 4]
-    rebuilt = Store("sqlite://")
-    rebuild(store, rebuilt)
-    assert differences(store, rebuilt) == []
-    rebuilt.close()
+    assert check_store(store).differences == []
     store.close()
 
 

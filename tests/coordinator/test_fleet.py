@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import queue
+import time
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import grpc
 import pytest
 
-from housecall import statement, verify
+from housecall import client, statement, verify
 from housecall.times import stamp
 from housecall.v1 import fleet_pb2, fleet_pb2_grpc
 from housecall.v1 import registry_pb2 as reg
@@ -23,9 +27,18 @@ from tests.coordinator.world import (
     register_model,
     result_statement,
     sha,
+    world,
 )
+from tests.faults.proxy import Relay, Trouble
 
 SECONDS = 20
+
+
+def until(holds: Callable[[], object], what: str, seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
+        time.sleep(0.02)
 
 
 class Agent:
@@ -37,7 +50,10 @@ class Agent:
         self._incoming = stub.Connect(iter(self._outgoing.get, None), timeout=SECONDS)
         said = fleet_pb2.Hello(agent_version="test", local_time=stamp(datetime.now(UTC)))
         for name, value in hello.items():
-            setattr(said, name, value)
+            if isinstance(value, list):
+                getattr(said, name).extend(value)
+            else:
+                setattr(said, name, value)
         self.send(hello=said)
         self.welcome = self.next("welcome").welcome
 
@@ -205,3 +221,44 @@ def test_what_concerns_a_site_comes_from_its_cursor_on(coordinator: World, north
     assert statement.unverified(news.envelope).kind == "DatasetRegistered"
     later = Agent(north, cursor=news.ledger_index + 1)
     assert later.next("news").news.ledger_index > news.ledger_index
+
+
+def test_a_revoked_sites_stream_ends_though_it_reads_nothing(
+    coordinator: World, north: Party
+) -> None:
+    """The coordinator is held up in a write, and ends the stream all the same."""
+    _, reference, _ = prepared(coordinator, north)
+    agent = Agent(north, cursor=10**6)
+    wordy = result_statement(north, 1, "north/1", reference, pb.PURPOSE_TEST)
+    wordy.metrics.update({"text": "x" * 700_000})
+    for _ in range(12):  # more news than the windows of a connection hold
+        last = north.registry.GetResult(reg.GetResultRequest(name="north/b1m1d1")).result
+        wordy.supersedes = last.origin.envelope_digest
+        north.state(wordy)
+    coordinator.operator.state(pb.ParticipantRevoked(name=north.name, reason="left"))
+    until(lambda: not site(coordinator, north).connected, "the stream ended", 3.0)
+    assert agent.ended()
+
+
+def test_an_agent_that_is_gone_without_a_word_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOUSECALL_COORDINATOR_KEEPALIVE_SECONDS", "1")
+    relay = Relay()
+    with world(tmp_path) as coordinator:
+        north = coordinator.join("north", pb.ROLE_SITE)
+        link = relay.add("north", [int(coordinator.settings.listen.rpartition(":")[2])])
+        identity = replace(north.identity, address=f"127.0.0.1:{link.port}")
+        far = Party(identity, client.connect(identity))
+        agent = Agent(far)
+        assert site(coordinator, north).connected
+        relay.set(link, Trouble(stalled=frozenset({"up", "down"})))
+        until(lambda: not site(coordinator, north).connected, "it is noticed", 10.0)
+        relay.close()
+        assert agent.ended()
+        far.channel.close()
+
+
+def site(coordinator: World, party: Party) -> reg.Site:
+    sites = coordinator.operator.registry.ListSites(reg.ListSitesRequest()).sites
+    return next(each for each in sites if each.name == party.name)

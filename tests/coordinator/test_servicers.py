@@ -56,8 +56,8 @@ class AsCaller:
 class Bench:
     """One coordinator's servicers behind grpcio-testing's server."""
 
-    def __init__(self, folder: Path) -> None:
-        settings = Settings(state_dir=folder / "c")
+    def __init__(self, folder: Path, database_url: str) -> None:
+        settings = Settings(state_dir=folder / "c", database_url=database_url)
         self.house: House = found(settings, "test", "127.0.0.1:1")
         self.store = Store(settings.store_url)
         self.caller = Caller(self.house.name, CallerRole.OPERATOR, "", datetime.now(UTC))
@@ -80,8 +80,8 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
-    made = Bench(tmp_path)
+def bench(tmp_path: Path, database_url: str) -> Iterator[Bench]:
+    made = Bench(tmp_path, database_url)
     yield made
     made.store.close()
 

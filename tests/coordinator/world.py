@@ -14,6 +14,7 @@ from pathlib import Path
 import grpc
 from google.protobuf.message import Message
 
+from coordinator.adoption import Adopted
 from coordinator.founding import House, found, operator_token
 from coordinator.server import serving
 from coordinator.settings import Settings
@@ -175,14 +176,14 @@ class World:
 
 
 @contextlib.contextmanager
-def world(folder: Path, database_url: str = "") -> Iterator[World]:
+def world(folder: Path, database_url: str = "", adopted: Adopted | None = None) -> Iterator[World]:
     port = free_port()
     settings = Settings(
         state_dir=folder / "coordinator",
         listen=f"127.0.0.1:{port}",
         database_url=database_url,
     )
-    house = found(settings, TRUST_DOMAIN, f"127.0.0.1:{port}")
+    house = found(settings, TRUST_DOMAIN, f"127.0.0.1:{port}", adopted)
     token = operator_token(settings, house, "olga")
     with running(settings, house):
         made = World(folder, house, settings)

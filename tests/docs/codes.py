@@ -23,6 +23,7 @@ ROOMS = ("housecall", "coordinator", "agent", "cli")
 LOOKS_LIKE_A_CODE = re.compile(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)+")
 
 NOT_CODES = {
+    "CREDENTIALS_DIRECTORY",
     "DIGEST_DIFFERS",  # of additional files; a prefix is put before it
     "DOCKER_HOST",
     "GRPC_VERBOSITY",
@@ -31,16 +32,25 @@ NOT_CODES = {
     "HOUSECALL_COORDINATOR_CONFIG",
     "HOUSECALL_HOME",
     "HOUSECALL_PROFILE",
+    "HOUSECALL_RESUME",
     "HOUSECALL_SOCKET",
+    "HOUSECALL_TRACE_ENDPOINT",
+    "HTTPS_PROXY",
+    "HTTP_PROXY",
+    "JOURNAL_STREAM",
     "MEDPERF_LOGLEVEL",
     "MKL_NUM_THREADS",
     "NOTIFY_SOCKET",
+    "NO_PROXY",
     "NUMEXPR_NUM_THREADS",
     "NVIDIA_VISIBLE_DEVICES",
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
     "WAITING_CONSENT",  # states of an execution
     "WAITING_RELEASE",
+    "WATCHDOG_PID",
+    "WATCHDOG_USEC",
 }
 """Literals that look like codes: variables of the environment, states, parts of codes."""
 

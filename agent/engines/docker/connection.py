@@ -20,7 +20,8 @@ DEFAULT_URL = "unix:///var/run/docker.sock"
 class Connection:
     """`socket` is the engine's own, None when it is reached over a network."""
 
-    def __init__(self, url: str | None) -> None:
+    def __init__(self, url: str | None, *, timeout_s: int = CALL_TIMEOUT_S) -> None:
+        self._timeout_s = timeout_s
         self._url = url or os.environ.get("DOCKER_HOST") or DEFAULT_URL
         self._given = url is not None
         path = self._url.removeprefix("unix://")
@@ -34,7 +35,7 @@ class Connection:
                     probe.connect(str(self.socket))
             tls = {} if self._given else kwargs_from_env()
             settings: dict[str, Any] = {**tls, "base_url": self._url}
-            return docker.APIClient(**settings, timeout=CALL_TIMEOUT_S, max_pool_size=64)
+            return docker.APIClient(**settings, timeout=self._timeout_s, max_pool_size=64)
 
     def close(self) -> None:
         if "client" in vars(self):

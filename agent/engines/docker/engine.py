@@ -74,6 +74,10 @@ class DockerEngine:
                 raise
         return container_id
 
+    def start_created(self, container_id: str) -> None:
+        with translated("STEP_START_FAILED", "start a container"), missing_step(container_id):
+            self._client.start(container_id)
+
     def adopt(self, labels: Mapping[str, str]) -> list[Running]:
         if not labels:
             raise ValueError("adopt() needs at least one label: others' containers are not ours")

@@ -1,0 +1,167 @@
+"""Checks of the agent's own things: settings, state folder, journal, the agent that runs."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import sqlite3
+import stat
+import tempfile
+from collections.abc import Iterator
+from datetime import UTC
+from pathlib import Path
+
+import grpc
+
+from agent.consent import PolicyFile
+from agent.disk import FULL
+from agent.doctor.finding import Skip, Verdict, fail, ok, warn
+from agent.doctor.scene import Scene
+from agent.journal_file import SCHEMA_VERSION
+from agent.journal_reader import JournalReader
+from agent.settings import DEFAULT_FILE, Settings
+from housecall.errors import Kind, Refusal
+from housecall.rpc import refusals
+from housecall.v1 import site_pb2, site_pb2_grpc
+
+SOCKET_SECONDS = 5.0
+KEYS = ("tls.key", "signing.key")
+
+
+def settings(scene: Scene) -> Verdict:
+    now = scene.settings
+    file = scene.config or DEFAULT_FILE
+    files = [each for each in (file, now.policy_file) if each is not None and each.exists()]
+    for each in files:
+        mode = each.stat().st_mode
+        if mode & (stat.S_IWGRP | stat.S_IWOTH):
+            what = f"{each} is {_mode(mode)}: others may change what this site allows"
+            return warn(what, f"chmod go-w {each}")
+    PolicyFile(now.policy_file)  # these two refuse what cannot be read
+    now.outward()
+    for folder in now.allowed_paths:
+        if not os.access(folder, os.R_OK | os.X_OK):
+            what = f"allowed_paths: {folder} is no folder that user {_user(os.geteuid())} can read"
+            return warn(what, "make the folder readable, or correct the setting allowed_paths")
+    if not now.allowed_paths:
+        return warn(
+            "allowed_paths is empty: no dataset can be registered",
+            "name the folders that datasets may lie in by the setting allowed_paths",
+        )
+    origin = str(file) if file.exists() else "environment and defaults"
+    policy = f"policy {now.policy_file}" if now.policy_file else "no policy: every order asks"
+    return ok(f"from {origin}; {policy}")
+
+
+def state(scene: Scene) -> Verdict:
+    folder = scene.settings.state_dir
+    if not folder.is_dir():
+        what = f"{folder} is not there"
+        return fail(Kind.NOT_READY, what, "`housecall-agent enroll --token @FILE` makes it")
+    found = folder.stat()
+    if found.st_uid != os.geteuid():
+        owner, user = _user(found.st_uid), _user(os.geteuid())
+        what = f"{folder} belongs to {owner}, this runs as {user}"
+        return fail(Kind.NOT_ALLOWED, what, f"run agent and doctor as {owner}")
+    wrong = list(_exposed(folder))
+    if wrong:
+        return fail(
+            Kind.NOT_ALLOWED,
+            f"others may enter: {', '.join(f'{path} is {_mode(mode)}' for path, mode in wrong)}",
+            "; ".join(f"chmod {'700' if path.is_dir() else '600'} {path}" for path, _ in wrong),
+        )
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"\0" * 4096)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        kind = Kind.EXHAUSTED if error.errno in FULL else Kind.NOT_ALLOWED
+        what = f"{folder} cannot be written: {error.strerror}"
+        return fail(kind, what, "free space there, or mount it writable")
+    return ok(f"{folder}, {_mode(found.st_mode)}, of {_user(found.st_uid)}, can be written")
+
+
+def journal(scene: Scene) -> Verdict:
+    path = scene.settings.state_dir / "journal.sqlite"
+    if not path.exists():
+        raise Skip("there is no journal yet: the agent's first start makes it")
+    try:
+        with JournalReader(path) as reader:
+            damage, version = reader.damage(), reader.schema()
+            waiting = reader.without_receipt()
+    except sqlite3.DatabaseError as error:
+        damage, version, waiting = str(error), 0, 0
+    if damage:
+        what = f"{path.name} is damaged: {damage}"
+        fix = "stop the agent, keep a copy of the file, then `housecall-agent recover-journal`"
+        return fail(Kind.CONFLICT, what, fix)
+    if version > SCHEMA_VERSION:
+        what = f"{path.name} has schema {version}, this program knows {SCHEMA_VERSION}"
+        return fail(Kind.NOT_READY, what, "install the newer agent that wrote it")
+    return ok(f"{path.name} is whole, schema {version}, {waiting} statements without a receipt")
+
+
+def agent(scene: Scene) -> Verdict:
+    """Whether one runs, and answers; none is told from one that hangs by the lock it holds."""
+    path = scene.settings.socket
+    try:
+        with grpc.insecure_channel(f"unix:{path}") as channel, refusals("the agent"):
+            stub = site_pb2_grpc.SiteApiStub(channel)
+            found = stub.GetStatus(site_pb2.GetStatusRequest(), timeout=SOCKET_SECONDS)
+    except Refusal as refusal:
+        return _silent(scene.settings, refusal)
+    if not found.connected:
+        return warn(
+            f"it runs, and is not connected: {found.link_problem or 'it tries'}",
+            "the checks from dns on say which hop fails",
+        )
+    since = found.connected_at.ToDatetime(UTC).isoformat(timespec="seconds")
+    return ok(f"{found.agent_version} runs, connected since {since}")
+
+
+def _silent(settings: Settings, refusal: Refusal) -> Verdict:
+    path = settings.socket
+    if path.exists() and not os.access(path, os.R_OK | os.W_OK):
+        what = f"user {_user(os.geteuid())} may not use {path}"
+        return fail(Kind.NOT_ALLOWED, what, "run this as the agent's user, or join the group")
+    holder = lock_holder(settings.state_dir / "lock")
+    if holder:
+        what = f"process {holder} holds the state folder, and {path} does not answer"
+        fix = "look at its log; if it hangs, stop it and start it again: nothing is lost"
+        return fail(Kind.UNAVAILABLE, f"{what} ({refusal.code})", fix)
+    return warn("no agent runs", "`systemctl start housecall-agent`, or `housecall-agent serve`")
+
+
+def lock_holder(path: Path) -> int:
+    """The process that has this file locked, 0 for none; asks the kernel and locks nothing."""
+    try:
+        found = path.stat().st_ino
+        locks = Path("/proc/locks").read_text().splitlines()
+    except OSError:
+        return 0
+    for line in locks:  # 1: FLOCK ADVISORY WRITE <pid> <major>:<minor>:<inode> 0 EOF
+        words = line.split()
+        if words[1] == "FLOCK" and words[5].endswith(f":{found}"):
+            return int(words[4])
+    return 0
+
+
+def _exposed(folder: Path) -> Iterator[tuple[Path, int]]:
+    """What others may enter or read, and should not."""
+    identity = folder / "identity"
+    paths = [folder, identity, folder / "journal.sqlite", *(identity / name for name in KEYS)]
+    for path in paths:
+        if path.exists() and (mode := path.stat().st_mode) & 0o077:
+            yield path, mode
+
+
+def _mode(mode: int) -> str:
+    return f"{stat.S_IMODE(mode):04o}"
+
+
+def _user(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)

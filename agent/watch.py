@@ -1,0 +1,92 @@
+"""Watching one container to its end: its log, its clocks, the disk.
+
+Its log is followed by a thread of its own, from the container's first line: a container that was
+taken over has its whole log again. Nothing is started, stopped or written down here; that is left
+to `pipeline.py`.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from dataclasses import dataclass
+
+from agent.disk import require_room
+from agent.engines.port import Engine, Exit
+from agent.events import Feed, LogLine
+from agent.records import KeptStep
+from agent.step import Cage, Step, too_long
+from agent.steplog import StepLog
+from agent.uptime import elapsed
+from agent.worker import SHUTDOWN, Stop
+from housecall.errors import Refusal
+
+POLL_S = 0.5
+DISK_POLL_S = 3.0
+LOG_END_S = 10.0
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Told:
+    """How many lines of a container's log were passed on, and when the last came (monotonic)."""
+
+    lines: int = 0
+    at: float = 0.0
+
+
+class Watch:
+    """Of one step's container, by its id."""
+
+    def __init__(
+        self, engine: Engine, cage: Cage, step: Step, kept: KeptStep, *, feed: Feed, told: Told
+    ) -> None:
+        self._engine, self._cage, self._step, self._kept = engine, cage, step, kept
+        self._feed, self._told = feed, told
+        told.at = time.monotonic()
+
+    def until_end(self, container_id: str, stop: Stop) -> Exit:
+        """How it ended. Raises `Refusal` when it must end (STEP_TIMEOUT, STEP_SILENT, DISK_FULL,
+        STEP_STOPPED), or when the engine or the container is gone."""
+        follower = threading.Thread(target=self._follow, args=(container_id,), daemon=True)
+        follower.start()
+        try:
+            ended = self._wait(container_id, stop)
+            follower.join(LOG_END_S)
+        except Refusal:
+            follower.join(0 if stop.reason == SHUTDOWN else POLL_S)
+            raise
+        return ended
+
+    def _wait(self, container_id: str, stop: Stop) -> Exit:
+        looked = time.monotonic()
+        while (ended := self._engine.wait(container_id, POLL_S)) is None:
+            stop.check()
+            now = time.monotonic()
+            if now - looked > DISK_POLL_S:
+                looked = now
+                require_room(self._cage.state_dir, self._cage.disk_reserve // 2)
+            self._check_clocks(now)
+        return ended
+
+    def _check_clocks(self, now: float) -> None:
+        clocks = self._step.clocks
+        if elapsed(self._kept.boot_id, self._kept.boot_s) > clocks.wall_s:
+            raise too_long("STEP_TIMEOUT", self._step, "an end", clocks.wall_s)
+        if now - self._told.at > clocks.silence_s:
+            raise too_long("STEP_SILENT", self._step, "a line of output", clocks.silence_s)
+
+    def _follow(self, container_id: str) -> None:
+        anew = self._told.lines == 0 and self._kept.tries == 1
+        with StepLog(self._step.logs / f"{self._step.task}.log", rotate=anew) as kept:
+            try:
+                for number, line in enumerate(self._engine.logs(container_id), start=1):
+                    self._told.at = time.monotonic()
+                    kept.write(line)
+                    if number > self._told.lines:
+                        self._told.lines = number
+                        self._feed.emit(LogLine(self._step.task, line))
+            except Refusal as refusal:
+                extra = {"owner": self._step.owner, "code": refusal.code}
+                log.warning("log lost", extra=extra)

@@ -1,0 +1,167 @@
+"""Backup and restore: a backup is a state folder, with the store as SQLite whatever it was.
+
+It is taken within one moment of the store, while coordinators go on serving, and is there complete
+or not at all. A restore believes nothing: it replays the entries, signatures included, up to the
+signed checkpoint, and fills an empty database of either kind with what follows from them. So it
+also moves a coordinator from SQLite to PostgreSQL and back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from coordinator.founding import House, open_house
+from coordinator.ledger import root_of
+from coordinator.rebuild import Progress, check_root, rebuild, silent
+from coordinator.settings import Settings
+from coordinator.store import Reader, Store, migrate
+from coordinator.store.copy import copy
+from coordinator.store.files import copy_database, settle, sync
+from housecall import merkle
+from housecall.errors import Kind, Refusal
+from housecall.identity import write_private
+from housecall.verify import check_checkpoint
+
+DATABASE = "coordinator.db"
+CHECKPOINT = "checkpoint"
+KEYS = ("ledger.key", "signing.key")
+
+
+@dataclass(frozen=True)
+class Taken:
+    """The ledger in a backup: its size, its root, and the checkpoint that signs both."""
+
+    size: int
+    root: bytes
+    checkpoint: str
+
+
+def back_up(settings: Settings, out: Path) -> Taken:
+    """Write the folder `out`, private to its owner. Refuses where there is one already."""
+    house = open_house(settings)
+    if out.exists():
+        raise Refusal(Kind.CONFLICT, "BACKUP_EXISTS", f"{out} is there already: name a new folder")
+    unfinished = out.with_name(f"{out.name}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(mode=0o700, parents=True)
+    try:
+        _copy_files(settings.state_dir, unfinished)
+        with contextlib.closing(Store(settings.store_url)) as store:
+            taken = _copy_store(store, house, unfinished / DATABASE)
+        write_private(unfinished / CHECKPOINT, taken.checkpoint.encode())
+        settle(unfinished / DATABASE)
+        for folder in (unfinished / "ca", unfinished):
+            sync(folder)
+        unfinished.rename(out)
+    except BaseException:  # it holds keys
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+    sync(out.parent)
+    return taken
+
+
+def restore(settings: Settings, source: Path, progress: Progress = silent) -> Taken:
+    """Fill an empty database, and the state folder where it is empty, from the backup `source`."""
+    house, checkpoint = _open_backup(settings, source)
+    _check_keys(settings.state_dir, source)
+    with _rebuilt(source / DATABASE, progress) as reader:
+        size = reader.tree_size()
+        root = merkle.root(size, reader.node)
+        signed = check_checkpoint(checkpoint, house.ledger.verifier_key)
+        if (signed.size, signed.root) != (size, root):
+            raise _invalid(
+                source,
+                f"expected {signed.size} entries with root {signed.root.hex()} as its checkpoint "
+                f"says, got {size} with {root.hex()}",
+            )
+        _copy_files(source, settings.state_dir)
+        _fill(settings.store_url, reader)
+    return Taken(size, root, checkpoint)
+
+
+def _copy_files(source: Path, target: Path) -> None:
+    """A state folder besides its store; what says that it is one comes last."""
+    ca = [f"ca/{path.name}" for path in sorted((source / "ca").iterdir()) if path.is_file()]
+    for name in (*KEYS, *ca, "coordinator.json"):
+        write_private(target / name, (source / name).read_bytes())
+
+
+def _copy_store(source: Store, house: House, path: Path) -> Taken:
+    """One moment of `source` as an SQLite file, read again and hashed before it counts."""
+    with contextlib.closing(Store.create(f"sqlite:///{path}")) as made:
+        with source.read() as reader:
+            _write(made, reader)
+        made.check_file()
+        with made.read() as reader:
+            size = reader.tree_size()
+            root = root_of(reader.envelopes())
+            check_root(reader, size, root)
+            return Taken(size, root, house.ledger.checkpoint(size, reader.node))
+
+
+def _open_backup(settings: Settings, source: Path) -> tuple[House, str]:
+    """The house in a backup, and its checkpoint."""
+    missing = [
+        n for n in (DATABASE, CHECKPOINT, "coordinator.json", *KEYS) if not (source / n).exists()
+    ]
+    if missing:
+        raise _invalid(source, f"it has no {', '.join(missing)}")
+    house = open_house(settings.model_copy(update={"state_dir": source}))
+    return house, (source / CHECKPOINT).read_text()
+
+
+def _check_keys(folder: Path, source: Path) -> None:
+    """A state folder that holds a coordinator must hold this one."""
+    if not (folder / "coordinator.json").exists():
+        return
+    if any((folder / name).read_bytes() != (source / name).read_bytes() for name in KEYS):
+        raise Refusal(
+            Kind.CONFLICT,
+            "ALREADY_FOUNDED",
+            f"{folder} holds another coordinator than {source}: restore into an empty folder",
+        )
+
+
+@contextlib.contextmanager
+def _rebuilt(database: Path, progress: Progress) -> Iterator[Reader]:
+    """What follows from the entries of a backup, in memory; the backup itself is not written to."""
+    with (
+        tempfile.TemporaryDirectory(prefix="housecall-restore-") as folder,
+        contextlib.closing(Store.create("sqlite://")) as rebuilt,
+    ):
+        path = Path(folder) / DATABASE
+        copy_database(database, path)
+        migrate(f"sqlite:///{path}")
+        with contextlib.closing(Store(f"sqlite:///{path}")) as store, store.read() as reader:
+            store.check_file()
+            rebuild(reader, rebuilt, progress, signatures=True)
+        with rebuilt.read() as reader:
+            yield reader
+
+
+def _fill(url: str, source: Reader) -> None:
+    with contextlib.closing(Store.create(url)) as store:
+        _write(store, source)
+
+
+def _write(store: Store, source: Reader) -> None:
+    """Everything from `source` in one transaction, into a store without a ledger."""
+    with store.failures(), contextlib.closing(store.writer()) as writer:
+        writer.begin()
+        if writer.tree_size():
+            raise Refusal(
+                Kind.CONFLICT,
+                "LEDGER_NOT_EMPTY",
+                f"the store at {store.place} holds a ledger already: restore into an empty one",
+            )
+        copy(source, writer)
+        writer.commit()
+
+
+def _invalid(source: Path, why: str) -> Refusal:
+    return Refusal(Kind.INVALID, "BACKUP_INVALID", f"{source} cannot be restored: {why}")

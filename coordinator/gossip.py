@@ -1,0 +1,228 @@
+"""What replicas on one store tell each other of the sites that they serve. None of it is durable.
+
+ 1. A stream that begins claims its site, at once and with a number of its own (`claim`). Everybody
+    hears claims in the same order, who made them too: having heard its own, a replica knows all
+    that came before. Whoever is outranked gives way and says `left`; the next one waits for that.
+ 2. What changes of a site, of an order's progress or of a preparation is told, gathered for a
+    moment.
+ 3. Each replica says something every few seconds. One that is silent for long is gone, and its
+    sites are connected nowhere.
+ 4. Who starts, or was cut off, tells everything and asks the others for everything.
+ 5. While nobody else is there, nothing but 1, 3 and 4 is said.
+
+Notes are JSON: `replica`, and any of `claims`, `left`, `sites`, `doing`, `preparing`,
+`ask` (a replica, or "" for all) and `bye`.
+Lives on the event loop; `ears` are for the bus's thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import secrets
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any
+
+from coordinator.fleet import Claim, Fleet
+from coordinator.preparations import read_preparation
+from coordinator.standing import Standing, read_doing, read_standing
+from coordinator.store.bus import MOST_BYTES, Bus, Ears, deaf
+
+log = logging.getLogger(__name__)
+
+GATHER_SECONDS = 0.1
+BEAT_SECONDS = 4.0
+GONE_SECONDS = 15.0
+HEARD_SECONDS = 5.0
+LEFT_SECONDS = 3.0
+
+
+class Gossip:
+    """Joins `fleet` with those of the other replicas on `bus`."""
+
+    def __init__(self, bus: Bus, fleet: Fleet) -> None:
+        self._bus, self._fleet = bus, fleet
+        self._peers: dict[str, float] = {}
+        self._sites: set[str] = set()
+        self._doing: set[int] = set()
+        self._preparing: set[str] = set()
+        self._claims: dict[str, asyncio.Future[Claim]] = {}
+        self._stirred = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        fleet.tell_site = self._tell_site
+        fleet.tell_progress = self._tell_progress
+        fleet.tell_left = self._tell_left
+        fleet.preparations.tell = self._tell_preparation
+
+    def ears(self, grew: Callable[[], None]) -> Ears:
+        def heard(payload: str) -> None:
+            self._loop.call_soon_threadsafe(self._hear, payload)
+
+        def up() -> None:
+            grew()
+            self._loop.call_soon_threadsafe(self._introduce)
+
+        return Ears(grew, heard, up)
+
+    async def run(self) -> None:
+        """Until it is cancelled: tell what was gathered, and beat."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(BEAT_SECONDS):
+                    await self._stirred.wait()
+                    await asyncio.sleep(GATHER_SECONDS)
+            self._stirred.clear()
+            self._lose_the_silent()
+            if not self._peers or not (self._sites or self._doing or self._preparing):
+                self._say({})
+            self._flush()
+
+    def bye(self) -> None:
+        self._say({"bye": True})
+
+    async def claim(self, site: str, standing: Standing) -> Standing:
+        """The same with its number, when no other agent of the site is served any more. It may have
+        been outranked meanwhile: `Fleet.attach` looks."""
+        heard: asyncio.Future[Claim] = self._loop.create_future()
+        key = secrets.token_hex(8)
+        self._claims[key] = heard
+
+        def note(number: int) -> str:
+            numbered = replace(standing, number=number).written()
+            return self._written({"claims": {site: numbered}, "key": key})
+
+        try:
+            await asyncio.to_thread(self._bus.number, note)
+            async with asyncio.timeout(HEARD_SECONDS):
+                claim = await heard
+        except TimeoutError:
+            raise deaf() from None
+        finally:
+            self._claims.pop(key, None)
+        with contextlib.suppress(TimeoutError):  # it hangs, or is gone: it serves nobody
+            async with asyncio.timeout(LEFT_SECONDS):
+                await claim.free.wait()
+        self._fleet.settle(claim)
+        return claim.standing
+
+    # what is said
+
+    def _tell_site(self, site: str) -> None:
+        if self._peers:
+            self._sites.add(site)
+            self._stirred.set()
+
+    def _tell_progress(self, execution_id: int) -> None:
+        if self._peers:
+            self._doing.add(execution_id)
+            self._stirred.set()
+
+    def _tell_preparation(self, dataset_id: str) -> None:
+        if self._peers:
+            self._preparing.add(dataset_id)
+            self._stirred.set()
+
+    def _introduce(self) -> None:
+        """The connection is there (again)."""
+        self._say({"ask": ""})
+        self._tell_all()
+
+    def _tell_all(self) -> None:
+        self._sites.update(site for site, _ in self._fleet.own())
+        self._doing.update(number for number, _ in self._fleet.all_progress())
+        self._preparing.update(self._fleet.preparations.all())
+        self._flush()
+
+    def _flush(self) -> None:
+        standings = ((site, self._fleet.standing(site)) for site in self._sites)
+        own = (self._fleet.replica, "")
+        self._say_in_pieces("sites", ((s, o.written()) for s, o in standings if o.replica in own))
+        progress = ((number, self._fleet.progress_of(number)) for number in self._doing)
+        self._say_in_pieces("doing", ((n, doing.written()) for n, doing in progress if doing))
+        known = ((each, self._fleet.preparations.of(each)) for each in self._preparing)
+        self._say_in_pieces("preparing", ((each, said.written()) for each, said in known if said))
+        self._sites.clear()
+        self._doing.clear()
+        self._preparing.clear()
+
+    def _say_in_pieces(self, name: str, items: Iterable[tuple[Any, Any]]) -> None:
+        """As many items a note as fit."""
+        piece: dict[str, Any] = {}
+        room = MOST_BYTES - len(self._written({name: {}}))
+        for key, value in items:
+            size = len(json.dumps({str(key): value}, separators=(",", ":")))
+            if size > room and piece:
+                self._say({name: piece})
+                piece, room = {}, MOST_BYTES - len(self._written({name: {}}))
+            piece[str(key)] = value
+            room -= size
+        if piece:
+            self._say({name: piece})
+
+    def _say(self, said: dict[str, Any]) -> None:
+        self._bus.say(self._written(said))
+
+    def _written(self, said: dict[str, Any]) -> str:
+        return json.dumps({"replica": self._fleet.replica, **said}, separators=(",", ":"))
+
+    # what is heard
+
+    def _hear(self, payload: str) -> None:
+        try:
+            said = json.loads(payload)
+            replica, ask = str(said["replica"]), said.get("ask")
+            sites = {site: read_standing(each) for site, each in said.get("sites", {}).items()}
+            doing = {int(each): read_doing(it) for each, it in said.get("doing", {}).items()}
+            told = said.get("preparing", {}).items()
+            preparing = {each: read_preparation(it) for each, it in told}
+            claims = {site: read_standing(it) for site, it in said.get("claims", {}).items()}
+            left = dict[str, int](said.get("left", {}))
+        except (ValueError, TypeError, KeyError, AttributeError):
+            log.warning("a note of another replica cannot be read: is it of another version?")
+            return
+        if replica == self._fleet.replica:
+            self._heard_own(str(said.get("key")), claims)
+            return
+        if said.get("bye"):
+            self._lose(replica)
+            return
+        self._meet(replica)
+        for site, standing in (claims | sites).items():
+            self._fleet.merge(site, standing)
+        for site, number in left.items():
+            self._fleet.freed(site, number)
+        for number, progress in doing.items():
+            self._fleet.merge_progress(number, progress)
+        for dataset_id, preparation in preparing.items():
+            self._fleet.preparations.merge(dataset_id, preparation)
+        if ask in ("", self._fleet.replica):
+            self._tell_all()
+
+    def _heard_own(self, key: str, claims: dict[str, Standing]) -> None:
+        heard = self._claims.get(key)
+        for site, standing in claims.items():
+            if heard is not None and not heard.done():
+                heard.set_result(self._fleet.claim(site, standing))
+
+    def _tell_left(self, site: str, number: int) -> None:
+        self._say({"left": {site: number}})
+
+    def _meet(self, replica: str) -> None:
+        if replica not in self._peers:
+            log.info("replica found", extra={"replica": replica})
+            self._say({"ask": replica})
+        self._peers[replica] = time.monotonic()
+
+    def _lose_the_silent(self) -> None:
+        for replica, heard in list(self._peers.items()):
+            if time.monotonic() - heard > GONE_SECONDS:
+                self._lose(replica)
+
+    def _lose(self, replica: str) -> None:
+        if self._peers.pop(replica, None) is not None:
+            log.info("replica gone", extra={"replica": replica})
+            self._fleet.lose(replica)

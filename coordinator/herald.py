@@ -1,0 +1,116 @@
+"""The herald: tells connected sites what the ledger gained, whichever replica appended it.
+
+A thread that remembers the last index it told. It is woken when the ledger grew, and looks by
+itself now and then: a wake that got lost delays news, and loses none. What concerns whom is read
+off the store:
+ - an entry that concerns a site is news to it;
+ - an ExecutionRequested is an order for each of its executions' sites;
+ - an ExecutionCancelled is a cancellation for each of them;
+ - a ParticipantRevoked ends that participant's streams;
+ - what ended an execution makes its progress worth nothing.
+A site may hear the same twice, as after a reconnect; it does not mind. What a site is told in its
+Welcome is not the herald's: a stream is known to the fleet before its Welcome is read.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+
+from sqlalchemy import exc
+
+from coordinator.fleet import Fleet, Tidings
+from coordinator.ledger import predicate_of
+from coordinator.store import Reader, Store
+from coordinator.store.growth import Head, concerned, heads, ordered, sites_of
+from housecall.errors import Refusal
+from housecall.v1 import fleet_pb2 as pb
+
+log = logging.getLogger(__name__)
+
+PAGE = 500
+LOOK_SECONDS = 30.0
+RETRY_SECONDS = 1.0
+
+
+class Herald:
+    """Start it with `with`, before the first stream. `tell` is called from its thread."""
+
+    def __init__(self, store: Store, fleet: Fleet, tell: Callable[[Tidings], None]) -> None:
+        self._store, self._fleet, self._tell = store, fleet, tell
+        self._grew = threading.Event()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="herald", daemon=True)
+        with store.read() as reader:
+            self._next = reader.tree_size()
+
+    def __enter__(self) -> Herald:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopping.set()
+        self._grew.set()
+        self._thread.join(timeout=2 * RETRY_SECONDS)
+
+    def wake(self) -> None:
+        """The ledger grew, or may have grown. For any thread."""
+        self._grew.set()
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                while self._look():
+                    pass
+                wait = LOOK_SECONDS
+            except (exc.SQLAlchemyError, Refusal) as error:
+                log.warning("cannot follow the ledger yet", extra={"problem": type(error).__name__})
+                wait = RETRY_SECONDS
+            self._grew.wait(wait)
+            self._grew.clear()
+
+    def _look(self) -> bool:
+        """Tell of the next entries; False where there are none."""
+        with self._store.read() as reader:
+            found = heads(reader, self._next, PAGE)
+            if not found:
+                return False
+            tidings = self._tidings(reader, found)
+        self._tell(tidings)
+        self._next = found[-1].ledger_index + 1
+        return True
+
+    def _tidings(self, reader: Reader, found: Sequence[Head]) -> Tidings:
+        concerns: dict[int, list[str]] = {}
+        for index, site in concerned(reader, found[0].ledger_index, found[-1].ledger_index):
+            if self._fleet.is_here(site):
+                concerns.setdefault(index, []).append(site)
+        tidings = Tidings()
+        for head in found:
+            if sites := concerns.get(head.ledger_index):
+                envelope = reader.entry(head.ledger_index).envelope
+                news = pb.News(ledger_index=head.ledger_index, envelope=envelope)
+                message = pb.CoordinatorMessage(news=news)
+                tidings.mail += [(site, message) for site in sites]
+            _add(tidings, reader, head)
+        return tidings
+
+
+def _add(tidings: Tidings, reader: Reader, head: Head) -> None:
+    match head.kind:
+        case "ExecutionRequested":
+            tidings.mail += [(site, number) for number, site in ordered(reader, head)]
+        case "ExecutionCancelled":
+            said = predicate_of(reader.entry(head.ledger_index))
+            for number, site in sites_of(reader, said.execution_ids):
+                cancel = pb.Cancel(execution_id=number)
+                tidings.mail.append((site, pb.CoordinatorMessage(cancel=cancel)))
+            tidings.ended += said.execution_ids
+        case "ExecutionEnded":
+            tidings.ended.append(int(head.thing_id))
+        case "ResultSubmitted":
+            said = predicate_of(reader.entry(head.ledger_index))
+            tidings.ended += [said.execution_id] if said.execution_id else []
+        case "ParticipantRevoked":
+            tidings.revoked.append(head.thing_id)

@@ -1,0 +1,33 @@
+"""Whether the coordinator lives: one round through its own threads, for systemd's watchdog.
+
+ 1. The event loop runs the round.
+ 2. The notary answers, after whatever is in front of it, out of a transaction of its own.
+ 3. The pool of the unary calls has a thread that asks the store.
+
+A store that is away says no to 2 and 3: an answer, and no reason to restart
+(`housecall/watchdog.py`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import Executor
+
+from coordinator.notary import Notary
+from coordinator.store import Store
+
+
+class Pulse:
+    """Probes what `serving` put together."""
+
+    def __init__(self, notary: Notary, store: Store, pool: Executor) -> None:
+        self._notary, self._store, self._pool = notary, store, pool
+
+    async def check(self) -> None:
+        """Returns, hangs, or raises Refusal where the store says no."""
+        await asyncio.wrap_future(self._notary.probe())
+        await asyncio.get_running_loop().run_in_executor(self._pool, self._ask_the_store)
+
+    def _ask_the_store(self) -> None:
+        with self._store.read() as reader:
+            reader.tree_size()

@@ -1,0 +1,78 @@
+"""What is known of a site's agent and of the orders it works on, and how replicas write it down."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Any
+
+from housecall.v1 import statements_pb2 as pb
+
+MOST_CHARACTERS = 100
+"""Of a text that an agent says of itself: a standing fits in one note between replicas."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What is known of a site's agent. `replica` serves it or did so last, "" for one that is gone;
+    `number` grows with every stream of any site."""
+
+    connected: bool = False
+    connected_at: datetime | None = None
+    heard_at: datetime | None = None
+    agent_version: str = ""
+    gpus: int = 0
+    running: int = 0
+    waiting: int = 0
+    clock_skew_seconds: float = 0.0
+    certificate_expires_at: datetime | None = None
+    replica: str = ""
+    number: int = 0
+    session_id: str = ""
+    yields: bool = False
+
+    @property
+    def rank(self) -> tuple[bool, int]:
+        """The stream with the highest is served: the newest, but one that yields is after all that
+        do not."""
+        return not self.yields, self.number
+
+    def written(self) -> dict[str, Any]:
+        """As JSON takes it, without what is as it is by default."""
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        return {
+            name: value.isoformat() if isinstance(value, datetime) else value
+            for name, value in values.items()
+            if value != getattr(_NOTHING, name)
+        }
+
+
+_NOTHING = Standing()
+_TIMES = ("connected_at", "heard_at", "certificate_expires_at")
+
+
+def read_standing(written: dict[str, Any]) -> Standing:
+    """Fields of a newer version are passed over."""
+    known = {each.name for each in fields(Standing)}
+    values = {name: value for name, value in written.items() if name in known}
+    for name in _TIMES:
+        if name in values:
+            values[name] = datetime.fromisoformat(values[name])
+    return Standing(**values)
+
+
+@dataclass(frozen=True)
+class Doing:
+    """An order's progress, as its site last said."""
+
+    state: pb.ExecutionState.ValueType
+    step: str
+    at: datetime
+
+    def written(self) -> list[Any]:
+        return [self.state, self.step, self.at.isoformat()]
+
+
+def read_doing(written: list[Any]) -> Doing:
+    state, step, at = written
+    return Doing(pb.ExecutionState.ValueType(state), step, datetime.fromisoformat(at))

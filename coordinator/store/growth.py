@@ -1,0 +1,55 @@
+"""What the ledger gained: the questions of whoever follows it, past the envelopes where it can."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from sqlmodel import col, select
+
+from coordinator.models import Execution, LedgerEntry, News
+from coordinator.store.reader import Reader
+
+
+class Head(NamedTuple):
+    """An entry without its envelope."""
+
+    ledger_index: int
+    kind: str
+    thing_id: str
+
+
+def heads(reader: Reader, start: int, count: int) -> Sequence[Head]:
+    query = (
+        select(LedgerEntry.ledger_index, LedgerEntry.kind, LedgerEntry.thing_id)
+        .where(LedgerEntry.ledger_index >= start)
+        .order_by(col(LedgerEntry.ledger_index))
+        .limit(count)
+    )
+    return [Head(*row) for row in reader.ask.exec(query)]
+
+
+def concerned(reader: Reader, first: int, last: int) -> Sequence[tuple[int, str]]:
+    """(ledger index, site) of the entries from `first` to `last` that concern a site, in order."""
+    index = col(News.ledger_index)
+    query = select(News.ledger_index, News.site).where(index.between(first, last)).order_by(index)
+    return list(reader.ask.exec(query))
+
+
+def ordered(reader: Reader, head: Head) -> Sequence[tuple[int, str]]:
+    """(number, site) of the executions that an ExecutionRequested made: from its thing on."""
+    query = (
+        select(Execution.id, Execution.site)
+        .where(
+            col(Execution.id) >= int(head.thing_id),
+            Execution.ledger_index == head.ledger_index,
+        )
+        .order_by(col(Execution.id))
+    )
+    return list(reader.ask.exec(query))
+
+
+def sites_of(reader: Reader, numbers: Sequence[int]) -> Sequence[tuple[int, str]]:
+    """(number, site) of executions."""
+    query = select(Execution.id, Execution.site).where(col(Execution.id).in_(numbers))
+    return list(reader.ask.exec(query.order_by(col(Execution.id))))

@@ -1,0 +1,166 @@
+"""Commands that keep the store: migrate, check, rebuild, backup, restore; and the check at a start.
+
+`check` and `backup` run beside a serving coordinator. The others want the state folder for
+themselves, and every other coordinator on the same database stopped.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from coordinator.options import CONFIG, STATE, read_settings
+from coordinator.settings import Settings
+from housecall.errors import Kind, Refusal
+from housecall.notify import notify
+
+if TYPE_CHECKING:
+    from coordinator.rebuild import Checked
+
+log = logging.getLogger(__name__)
+
+SAY_EVERY_SECONDS = 5.0
+MORE_TIME_USEC = 60_000_000
+
+
+class Progress:
+    """Says now and then how far it is: to the log, and to systemd, which then waits longer."""
+
+    def __init__(self) -> None:
+        self._said_at = time.monotonic()
+
+    def __call__(self, done: int, size: int) -> None:
+        now = time.monotonic()
+        if now - self._said_at < SAY_EVERY_SECONDS:
+            return
+        self._said_at = now
+        log.info("checking the store", extra={"entries": done, "of": size})
+        notify(f"EXTEND_TIMEOUT_USEC={MORE_TIME_USEC}\nSTATUS=checking entry {done} of {size}")
+
+
+def check_at_start(settings: Settings) -> None:
+    """Refuses where a table is not what the ledger's entries make of it."""
+    from coordinator.rebuild import check_store
+    from coordinator.store import Store
+
+    began = time.monotonic()
+    with closing(Store(settings.store_url)) as store:
+        checked = check_store(store, Progress())
+    _require_equal(checked)
+    seconds = round(time.monotonic() - began, 1)
+    log.info("store checked", extra={"entries": checked.size, "seconds": seconds})
+
+
+@click.command()
+@CONFIG
+@STATE
+def check(config: Path | None, state_dir: Path | None) -> None:
+    """Rebuild the tables from the ledger in memory and compare; exit 5 where they differ."""
+    from coordinator.rebuild import check_store
+    from coordinator.store import Store
+
+    settings = read_settings(config, state_dir=state_dir)
+    with closing(Store(settings.store_url)) as store:
+        checked = check_store(store, Progress(), signatures=True)
+    _require_equal(checked)
+    click.echo(f"{checked.size} entries: every table is what the ledger makes of it")
+    click.echo(f"root {checked.root.hex()}")
+
+
+@click.command()
+@CONFIG
+@STATE
+def rebuild(config: Path | None, state_dir: Path | None) -> None:
+    """Make the tables again from the ledger's entries, which are verified first."""
+    from coordinator.rebuild import repair
+    from coordinator.store import Store
+
+    settings = read_settings(config, state_dir=state_dir)
+    with _alone(settings), closing(Store(settings.store_url)) as store:
+        repaired = repair(store, Progress())
+    for line in repaired.differences:
+        click.echo(f"made again: {line}")
+    click.echo(f"{repaired.size} entries: every table is what the ledger makes of it")
+
+
+@click.command()
+@CONFIG
+@STATE
+def migrate(config: Path | None, state_dir: Path | None) -> None:
+    """Bring the store of an older version up to date, in one transaction."""
+    from coordinator import store
+
+    settings = read_settings(config, state_dir=state_dir)
+    with _alone(settings):
+        done = store.migrate(settings.store_url)
+    if done.before == done.after:
+        click.echo(f"the store has schema {done.after} already")
+        return
+    click.echo(f"the store has schema {done.after} now, it had {done.before}")
+    if done.copy:
+        click.echo(f"as it was before: {done.copy}")
+
+
+@click.command()
+@CONFIG
+@STATE
+@click.argument("out", type=click.Path(path_type=Path))
+def backup(config: Path | None, state_dir: Path | None, out: Path) -> None:
+    """Write a new folder OUT with one moment of the store, the keys and the CA."""
+    from coordinator.backup import back_up
+
+    settings = read_settings(config, state_dir=state_dir)
+    with _files():
+        taken = back_up(settings, out)
+    click.echo(f"{taken.size} entries, root {taken.root.hex()}, in {out}", err=True)
+    click.echo(taken.checkpoint, nl=False)
+
+
+@click.command()
+@CONFIG
+@STATE
+@click.argument("source", type=click.Path(path_type=Path), metavar="BACKUP")
+def restore(config: Path | None, state_dir: Path | None, source: Path) -> None:
+    """Fill an empty database and state folder from BACKUP, which is verified first."""
+    from coordinator import backup
+
+    settings = read_settings(config, state_dir=state_dir)
+    with _files(), _alone(settings):
+        taken = backup.restore(settings, source, Progress())
+    click.echo(f"{taken.size} entries, root {taken.root.hex()}: restored")
+
+
+COMMANDS = (migrate, check, rebuild, backup, restore)
+
+
+def _alone(settings: Settings) -> AbstractContextManager[object]:
+    """Nobody serves this SQLite file meanwhile. Of PostgreSQL, its lock takes care."""
+    from coordinator.lock import hold
+
+    return hold(settings.state_dir) if settings.store_url.startswith("sqlite") else nullcontext()
+
+
+@contextmanager
+def _files() -> Iterator[None]:
+    """A path that cannot be read or written is the operator's to mend."""
+    try:
+        yield
+    except OSError as error:
+        raise Refusal(Kind.INVALID, "FILE_FAILED", str(error)) from error
+
+
+def _require_equal(checked: Checked) -> None:
+    if checked.differences:
+        raise Refusal(
+            Kind.CONFLICT,
+            "STORE_DIFFERS",
+            f"the tables are not what the ledger's {checked.size} entries make: "
+            f"{'; '.join(checked.differences)}. Something else than this program changed them: "
+            "find out what, then run `housecall-coordinator rebuild`",
+        )

@@ -1,0 +1,90 @@
+"""What a site is told when its stream opens, and how an order is put: reads of the store, as
+messages of the stream."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+from coordinator.ledger import Ledger
+from coordinator.lifecycle import ENDED_EXECUTIONS
+from coordinator.models import Dataset, Execution
+from coordinator.store import Reader, Store
+from housecall import merkle
+from housecall.errors import Kind, Refusal
+from housecall.times import stamp
+from housecall.v1 import fleet_pb2 as pb
+from housecall.verify import check_checkpoint
+
+MOST_WELCOME_BYTES = 2 * 2**20  # one more order fits in a message: an envelope has at most 1 MiB
+
+
+class Welcomes:
+    def __init__(self, store: Store, ledger: Ledger) -> None:
+        self._store = store
+        self._ledger = ledger
+
+    def welcome(self, site: str, hello: pb.Hello) -> tuple[pb.CoordinatorMessage, list[int]]:
+        """What the site should be doing, and proof that the ledger continues what it saw; the
+        orders that found no room are given by number."""
+        with self._store.read() as reader:
+            if reader.participant(site).revoked_index is not None:  # since the stream was opened
+                raise Refusal(Kind.UNAUTHENTICATED, "REVOKED", f"{site} is revoked")
+            size = reader.tree_size()
+            seen = 0
+            if hello.checkpoint:
+                seen = check_checkpoint(hello.checkpoint, self._ledger.verifier_key).size
+            proof = merkle.consistency_proof(seen, size, reader.node) if 0 < seen <= size else []
+            rows = reader.open_executions(site)
+            open_ids = {row.id for row in rows}
+            welcome = pb.Welcome(
+                coordinator_time=stamp(datetime.now(UTC)),
+                checkpoint=self._ledger.checkpoint(size, reader.node),
+                consistency_proof=proof,
+                cancelled_execution_ids=[
+                    doing.execution_id
+                    for doing in hello.doing
+                    if doing.execution_id not in open_ids
+                ],
+            )
+            later = []
+            for row in rows:
+                if welcome.ByteSize() < MOST_WELCOME_BYTES:
+                    welcome.orders.append(self._order(reader, row, size))
+                else:
+                    later.append(row.id)
+        return pb.CoordinatorMessage(welcome=welcome), later
+
+    def order(self, number: int) -> pb.CoordinatorMessage:
+        with self._store.read() as reader:
+            order = self._order(reader, reader.execution(number), reader.tree_size())
+        return pb.CoordinatorMessage(order=order)
+
+    def _order(self, reader: Reader, row: Execution, size: int) -> pb.Order:
+        bundle = self._ledger.bundle(reader, reader.entry(row.ledger_index), size)
+        return pb.Order(execution_id=row.id, bundle=bundle, line=row.line)
+
+    def news(self, site: str, cursor: int) -> list[pb.CoordinatorMessage]:
+        with self._store.read() as reader:
+            return [
+                pb.CoordinatorMessage(
+                    news=pb.News(ledger_index=entry.ledger_index, envelope=entry.envelope)
+                )
+                for entry in reader.news(site, cursor)
+            ]
+
+    def own(self, hello: pb.Hello, site: str) -> list[pb.Progress]:
+        """The progress that the Hello tells, without that of others' executions."""
+        return [each for each in hello.doing if self.is_own(each, site)]
+
+    def is_own(self, progress: pb.Progress, site: str) -> bool:
+        """Whether it is of an order of this site that has not ended."""
+        with self._store.read() as reader:
+            row = reader.find(Execution, progress.execution_id)
+            return row is not None and row.site == site and row.state not in ENDED_EXECUTIONS
+
+    def own_preparing(self, said: Iterable[pb.Preparing], site: str) -> list[pb.Preparing]:
+        """Those of datasets that this site registered."""
+        with self._store.read() as reader:
+            rows = [(each, reader.find(Dataset, each.dataset_id)) for each in said]
+        return [each for each, row in rows if row is not None and row.site == site]

@@ -1,0 +1,100 @@
+"""A damaged journal: what can be read is saved over the last backup, and nothing is made up."""
+
+from __future__ import annotations
+
+import stat
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from agent.__main__ import main
+from agent.journal import Journal
+from agent.records import Execution, KeptStep, Order, Outgoing, State
+from agent.salvage import NUMBERS_SKIPPED, salvage
+from housecall.errors import Refusal
+
+COUNT = 60
+
+
+def filled(path: Path) -> None:
+    """Executions and statements enough for many pages; a backup is made half way."""
+    with closing(Journal(path)) as journal:
+        journal.set_fact("instance", "i" * 32)
+        for number in range(1, COUNT + 1):
+            execution = Execution(1, 2, "sha256:m", "north/1", "BENCHMARK", execution_id=number)
+            order = Order(number, bytes(3000), 0, f"sha256:{number}", "carla")
+            kept = journal.add_order(order, execution)
+            assert kept is not None
+            owner = f"execution:{kept.id}"
+            journal.set_step(
+                KeptStep(owner, "infer", "SUCCEEDED", b"r", "sha256:c", f"hc-{number}")
+            )
+            name = f"sha256:out{number}"
+            journal.add_outgoing(Outgoing(name, bytes(3000), "Kind", f"about:{number}", ""))
+            if number == COUNT // 2:
+                journal.back_up()
+
+
+def cut(path: Path, part: float) -> None:
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(len(whole) * part)])
+
+
+@pytest.mark.parametrize("part", [0.4, 0.8, 0.97])
+def test_what_can_be_read_is_saved_over_the_backup(tmp_path: Path, part: float) -> None:
+    path = tmp_path / "journal.sqlite"
+    filled(path)
+    cut(path, part)
+    before = path.read_bytes()
+    found = salvage(path)
+    assert found.backup
+    assert found.damaged.read_bytes() == before, "kept for whoever can read more"
+    with closing(Journal(path)) as journal:
+        assert journal.fact("instance") == "i" * 32
+        executions = journal.executions()
+        assert len(executions) >= COUNT // 2
+        assert found.rows["steps"] > 0 or part < 0.5
+        assert {order.local_id for order in journal.open_orders()} <= {e.id for e in executions}
+        assert len(journal.waiting()) >= COUNT // 2
+        for number in range(1, COUNT + 1):
+            if journal.steps(f"execution:{number}"):
+                assert journal.execution(number).state is State.QUEUED
+        new = journal.add_execution(Execution(1, 2, "sha256:m", "north/1", "BENCHMARK"))
+        assert new.id > COUNT + NUMBERS_SKIPPED // 2
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_without_a_backup_what_can_be_read_is_all(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    filled(path)
+    (tmp_path / "journal.backup").unlink()
+    cut(path, 0.97)
+    found = salvage(path)
+    assert not found.backup
+    assert found.rows["executions"] > 0
+    with closing(Journal(path)) as journal:
+        assert len(journal.executions()) == found.rows["executions"]
+
+
+def test_a_whole_journal_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    filled(path)
+    with pytest.raises(Refusal) as refused:
+        salvage(path)
+    assert refused.value.code == "JOURNAL_WHOLE"
+
+
+def test_the_command_says_what_it_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOUSECALL_AGENT_STATE_DIR", str(tmp_path))
+    path = tmp_path / "journal.sqlite"
+    filled(path)
+    cut(path, 0.9)
+    shown = CliRunner().invoke(main, ["recover-journal"])
+    assert shown.exit_code == 0, shown.output
+    assert "journal.sqlite.damaged-1" in shown.output
+    assert "executions" in shown.output
+    again = CliRunner().invoke(main, ["recover-journal"])
+    assert again.exit_code == 5
+    assert "[JOURNAL_WHOLE]" in again.output

@@ -1,0 +1,226 @@
+"""What a site's status says of its work: what runs, what waits for what, since when, and what to do
+about it; from a real agent, link and journal."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import threading
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from agent import gpus
+from agent.doctor.home import agent as doctors_word
+from agent.doctor.scene import Scene
+from agent.gpus import Gpu
+from housecall.v1 import site_pb2
+from housecall.v1 import statements_pb2 as pb
+from tests.agent import site
+from tests.agent.fake_engine import FakeStep
+from tests.agent.site import SECONDS, Bench, Site, infer, wait_for
+from tests.agent.test_link import registered_offline
+from tests.coordinator.world import MODEL_CONFIG, register_container, sha
+
+
+def status(north: Site) -> site_pb2.GetStatusResponse:
+    with north.api() as api:
+        return api.GetStatus(site_pb2.GetStatusRequest(), timeout=SECONDS)
+
+
+def work(north: Site, reason: site_pb2.WaitReason.ValueType) -> list[site_pb2.Work]:
+    return [each for each in status(north).work if each.waits_for == reason]
+
+
+def consent_to_the_first(north: Site) -> None:
+    def asked() -> list[site_pb2.Review]:
+        return [each for each in north.reviews() if each.kind == site_pb2.REVIEW_KIND_RUN]
+
+    review = wait_for(asked)[0]
+    with north.api() as api:
+        request = site_pb2.ApproveReviewRequest(id=review.id, digest=review.digest)
+        api.ApproveReview(request, timeout=SECONDS)
+
+
+class Slow:
+    """A model that prints a line and runs until it is let go."""
+
+    def __init__(self) -> None:
+        self.go = threading.Event()
+        self.begun = threading.Event()
+
+    def __call__(self, step: FakeStep) -> int:
+        step.log("begun")
+        self.begun.set()
+        self.go.wait(SECONDS)
+        return infer(step)
+
+
+@contextlib.contextmanager
+def running(north: Site) -> Iterator[tuple[Slow, int]]:
+    """A slow model that the committee ordered and a person consented to."""
+    slow = Slow()
+    model = north.bench.add_model("slow", slow)
+    north.bench.approve_model(model)
+    number = north.bench.order(model)
+    consent_to_the_first(north)
+    assert slow.begun.wait(SECONDS)
+    try:
+        yield slow, number
+    finally:
+        slow.go.set()
+
+
+def test_an_idle_site(north: Site) -> None:
+    before = time.time()
+    found = status(north)
+    assert found.connected
+    assert not found.HasField("next_try_at")
+    assert found.link_since.ToDatetime(UTC).timestamp() <= before
+    assert abs(found.clock_skew_seconds) < 5
+    assert (found.engine_problem, list(found.work), found.outbox) == ("", [], 0)
+    assert not found.HasField("outbox_since")
+    assert found.disk_reserve_bytes == north.settings.disk_reserve_bytes
+
+
+def test_an_order_waits_for_consent_then_runs_then_waits_for_release(north: Site) -> None:
+    north.ready()
+    before = datetime.now(UTC)
+    with running(north) as (slow, number):
+        wait_for(lambda: status(north).work[0].HasField("heard_at"))
+        (row,) = status(north).work
+        assert (row.execution_id, row.step, row.dataset_id) == (number, "infer", "north/1")
+        assert row.waits_for == site_pb2.WAIT_REASON_UNSPECIFIED
+        assert before <= row.since.ToDatetime(UTC) <= row.heard_at.ToDatetime(UTC)
+        slow.go.set()
+        wait_for(lambda: work(north, site_pb2.WAIT_REASON_RELEASE))
+    (row,) = status(north).work
+    (review,) = north.reviews()
+    assert row.next_step == f"housecall review show {review.id}"
+    assert row.since == review.since
+
+
+def test_consent_that_is_waited_for(north: Site) -> None:
+    north.ready()
+    north.bench.order(north.bench.models[0])
+    (row,) = wait_for(lambda: work(north, site_pb2.WAIT_REASON_CONSENT))
+    (review,) = north.reviews()
+    assert row.next_step == f"housecall review show {review.id}"
+    assert row.since == review.since
+
+
+def test_a_slot_that_is_waited_for(bench: Bench, tmp_path: Path) -> None:
+    settings = site.enrolled(bench, tmp_path, slots=1)
+    with site.serving(bench, tmp_path, settings) as north:
+        north.ready()
+        with running(north) as (slow, _):
+            north.register(name="more")
+            thread = threading.Thread(target=north.prepare, args=("north/2",))
+            thread.start()
+            (row,) = wait_for(lambda: work(north, site_pb2.WAIT_REASON_SLOT))
+            assert (row.dataset_id, row.local_execution_id) == ("north/2", 0)
+            assert status(north).running == 1
+            slow.go.set()
+        thread.join(SECONDS)
+
+
+def test_an_engine_and_a_disk_that_are_waited_for(north: Site) -> None:
+    north.ready()
+    north.bench.order(north.bench.models[0])
+    consent_to_the_first(north)
+    wait_for(lambda: work(north, site_pb2.WAIT_REASON_RELEASE))
+    runner = north.agent.runner
+    runner.cage = dataclasses.replace(runner.cage, disk_reserve=2**60)
+    second = north.bench.add_model("second")
+    north.bench.approve_model(second)
+    north.bench.order(second)
+    consent_to_the_first(north)
+    (row,) = wait_for(lambda: work(north, site_pb2.WAIT_REASON_DISK))
+    assert row.next_step.startswith("free space")
+    third = north.bench.add_model("third")
+    north.bench.approve_model(third)
+    north.bench.order(third)
+    wait_for(lambda: [each for each in north.reviews() if each.kind == site_pb2.REVIEW_KIND_RUN])
+    north.bench.engine.unreachable = True
+    consent_to_the_first(north)
+    (row,) = wait_for(lambda: work(north, site_pb2.WAIT_REASON_ENGINE))
+    assert row.next_step == "housecall-agent doctor --check engine"
+    assert "doctor --check engine" in status(north).engine_problem
+    north.bench.engine.unreachable = False
+
+
+GPU_MODEL = MODEL_CONFIG.replace("  infer:\n", "  infer:\n    run_args: {gpus: 2}\n")
+
+
+def test_gpus_that_are_waited_for(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two = tuple(Gpu(name, "Example", 2**34, False) for name in ("a", "b"))
+    monkeypatch.setattr(gpus, "discover", lambda: two)
+    settings = site.enrolled(bench, tmp_path)
+    with site.serving(bench, tmp_path, settings) as north:
+        north.ready()
+        north.agent.gpus.hold("dataset:1", ("b",))
+        hungry = Slow()
+        bench.engine.add_image(sha("image of hungry"), hungry)
+        role = pb.CONTAINER_ROLE_MODEL
+        pin = register_container(bench.mona, "hungry", role, GPU_MODEL)
+        said = pb.ModelRegistered(name="hungry", container=pin)
+        model = pb.Pin(id=int(bench.mona.state(said).id), digest=pin.digest)
+        bench.approve_model(model)
+        bench.order(model)
+        consent_to_the_first(north)
+        (row,) = wait_for(lambda: work(north, site_pb2.WAIT_REASON_GPU))
+        free, taken = status(north).gpus
+        assert (free.uuid, free.dataset_id, taken.dataset_id) == ("a", "", "north/1")
+        north.agent.gpus.release("dataset:1")
+        assert hungry.begun.wait(SECONDS)
+        assert [each.local_execution_id for each in status(north).gpus] == [
+            row.local_execution_id
+        ] * 2
+        hungry.go.set()
+
+
+def test_a_statement_waits_for_its_receipt_while_the_link_is_down(
+    bench: Bench, tmp_path: Path
+) -> None:
+    settings = site.enrolled(bench, tmp_path)
+    with site.serving(bench, tmp_path, settings) as north:
+        north.agent.link.close()
+        wait_for(lambda: not north.agent.link.state.connected)
+        before = time.time()
+        registered_offline(north.agent, settings, tmp_path)
+        found = status(north)
+        (row,) = found.work
+        assert (row.waits_for, row.step) == (
+            site_pb2.WAIT_REASON_RECEIPT,
+            "AssociationWithdrawn",
+        )
+        assert row.next_step == "housecall-agent doctor"
+        assert found.outbox_since == row.since
+        assert row.since.ToDatetime(UTC).timestamp() >= before
+        assert found.link_since.ToDatetime(UTC).timestamp() <= time.time()
+
+
+def test_a_link_that_is_down_says_when_it_tries_again(bench: Bench, tmp_path: Path) -> None:
+    settings = site.enrolled(bench, tmp_path)
+    with site.serving(bench, tmp_path, settings) as north:
+        state = north.agent.link.state
+        state.disconnected()
+        assert state.waits(30.0) == 30.0
+        found = status(north)
+        assert 20 < found.next_try_at.ToDatetime(UTC).timestamp() - time.time() <= 30
+        state.welcomed("")
+        assert not status(north).HasField("next_try_at")
+
+
+def test_the_doctor_finds_the_agent_that_runs(north: Site, tmp_path: Path) -> None:
+    config = tmp_path / "agent.toml"
+    config.write_text(
+        f'state_dir = "{north.settings.state_dir}"\nsocket = "{north.settings.socket}"'
+    )
+    found = doctors_word(Scene(config))
+    assert (found.level, "connected since" in found.found) == ("ok", True)

@@ -1,0 +1,69 @@
+"""The herald by itself: what it tells follows the ledger, woken or not."""
+
+from __future__ import annotations
+
+import queue
+from datetime import UTC, datetime
+
+import pytest
+
+from coordinator import herald as heralds
+from coordinator.caller import Caller, CallerRole
+from coordinator.fleet import Fleet, Tidings
+from coordinator.herald import Herald
+from coordinator.notary import Notary
+from coordinator.store import Store
+from housecall import statement
+from housecall.v1 import statements_pb2 as pb
+from tests.coordinator.test_fleet import order_line, prepared
+from tests.coordinator.world import Party, World, sha
+
+
+class Told(Fleet):
+    """Every site is connected here."""
+
+    def is_here(self, site: str) -> bool:
+        return True
+
+
+def test_news_orders_and_ends_come_in_the_ledgers_order(coordinator: World) -> None:
+    north = coordinator.join("north", pb.ROLE_SITE)
+    carla, _, other = prepared(coordinator, north)
+    store, told = Store(coordinator.settings.store_url), queue.Queue[Tidings]()
+    with Herald(store, Told(), told.put) as herald:
+        carla.state(order_line("north/1", other))
+        carla.state(pb.ExecutionCancelled(execution_ids=[1], reason="mistake"))
+        coordinator.operator.state(pb.ParticipantRevoked(name=north.name, reason="left"))
+        herald.wake()
+        found = Tidings()
+        while not found.revoked:
+            some = told.get(timeout=10)
+            found.mail += some.mail
+            found.revoked += some.revoked
+            found.ended += some.ended
+    store.close()
+    assert {site for site, _ in found.mail} == {north.name}
+    kinds = [m if isinstance(m, int) else m.WhichOneof("message") for _, m in found.mail]
+    assert kinds == ["news", 1, "news", "cancel"]
+    assert (found.revoked, found.ended) == ([north.name], [1])
+
+
+def test_a_wake_that_got_lost_loses_nothing(
+    coordinator: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(heralds, "LOOK_SECONDS", 0.05)
+    mona = coordinator.join("mona", pb.ROLE_PERSON)
+    store, told = Store(coordinator.settings.store_url), queue.Queue[Tidings]()
+    with Herald(store, Told(), told.put), Notary(store, coordinator.house.ledger) as notary:
+        notary.append(revocation(mona), caller(mona))
+        assert told.get(timeout=10).revoked == [mona.name]
+    store.close()
+
+
+def revocation(party: Party) -> bytes:
+    payload = statement.build(pb.ParticipantRevoked(name=party.name, reason="x"), {"x": sha("x")})
+    return statement.sign(payload, party.identity.signing_key)
+
+
+def caller(party: Party) -> Caller:
+    return Caller(party.name, CallerRole.PERSON, "", datetime.now(UTC))

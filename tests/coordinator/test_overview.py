@@ -1,0 +1,140 @@
+"""What operators see: sites, open executions and requests, tokens; and that nobody else does."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import grpc
+import pytest
+
+from coordinator import overview as overviews
+from coordinator.fleet import Fleet
+from coordinator.store import Store
+from housecall.rpc import from_rpc_error
+from housecall.v1 import fleet_pb2, ledger_pb2, ledger_pb2_grpc
+from housecall.v1 import registry_pb2 as reg
+from housecall.v1 import statements_pb2 as pb
+from tests.coordinator.test_fleet import Agent, order_line, prepared
+from tests.coordinator.world import Party, World, register_model
+
+SECONDS = 20.0
+
+
+def overview(party: Party) -> reg.GetOverviewResponse:
+    return party.registry.GetOverview(reg.GetOverviewRequest(), timeout=SECONDS)
+
+
+def ledger_size(party: Party) -> int:
+    checkpoint = ledger_pb2_grpc.LedgerStub(party.channel).GetCheckpoint(
+        ledger_pb2.GetCheckpointRequest()
+    )
+    return int(checkpoint.checkpoint.split("\n")[1])
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+def test_only_operators_are_answered(coordinator: World) -> None:
+    for name, role in (("ada", pb.ROLE_PERSON), ("north", pb.ROLE_SITE)):
+        with pytest.raises(grpc.RpcError) as caught:
+            overview(coordinator.join(name, role))
+        assert from_rpc_error(caught.value, "coordinator").code == "METHOD_NOT_ALLOWED"
+
+
+def test_the_coordinator_itself(coordinator: World) -> None:
+    before = now()
+    coordinator.join("ada", pb.ROLE_PERSON)
+    found = overview(coordinator.operator).coordinator
+    on_postgresql = coordinator.settings.database_url
+    assert found.database == ("postgresql" if on_postgresql else "sqlite")
+    assert found.ledger_size == ledger_size(coordinator.operator)
+    assert found.serving_since.ToDatetime(UTC) < before <= found.checkpoint_at.ToDatetime(UTC)
+    assert found.checkpoint_at.ToDatetime(UTC) <= found.now.ToDatetime(UTC) <= now()
+
+
+def test_a_caller_hears_the_coordinators_time_and_version(coordinator: World) -> None:
+    before = now()
+    found = coordinator.operator.registry.GetCaller(reg.GetCallerRequest())
+    assert before <= found.coordinator_time.ToDatetime(UTC) <= now()
+    assert found.coordinator_version == overview(coordinator.operator).coordinator.version
+
+
+def test_sites_stand_as_they_connect_and_leave(coordinator: World) -> None:
+    north = coordinator.join("north", pb.ROLE_SITE)
+    coordinator.join("south", pb.ROLE_SITE)
+    agent = Agent(north)
+    connected, never = overview(coordinator.operator).sites
+    assert (connected.site.connected, connected.site.agent_version) == (True, "test")
+    expires = connected.certificate_expires_at.ToDatetime(UTC)
+    assert timedelta(days=6) < expires - now() < timedelta(days=31)
+    assert not never.site.connected
+    assert not never.site.HasField("heard_at")
+    assert not never.HasField("certificate_expires_at")
+    agent.close()
+    deadline = time.monotonic() + SECONDS
+    while (left := overview(coordinator.operator).sites[0]).site.connected:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert left.site.HasField("heard_at")
+    assert left.certificate_expires_at.ToDatetime(UTC) == expires
+
+
+def test_a_revoked_site_is_not_waited_for(coordinator: World) -> None:
+    north = coordinator.join("north", pb.ROLE_SITE)
+    coordinator.operator.state(pb.ParticipantRevoked(name=north.name, reason="gone"))
+    assert not overview(coordinator.operator).sites
+
+
+def test_an_order_is_open_until_it_ends(coordinator: World) -> None:
+    north = coordinator.join("north", pb.ROLE_SITE)
+    carla, _, other = prepared(coordinator, north)
+    carla.state(order_line("north/1", other))
+    found = overview(coordinator.operator)
+    (row,) = found.executions
+    assert (row.site, row.requester, row.accepted) == (north.name, carla.name, False)
+    assert row.execution.state == pb.EXECUTION_STATE_ORDERED
+    assert found.executions_open == 1
+    agent = Agent(north)
+    waits = fleet_pb2.Progress(execution_id=1, state=pb.EXECUTION_STATE_WAITING_CONSENT)
+    agent.send(progress=waits)
+    deadline = time.monotonic() + SECONDS
+    while not (row := overview(coordinator.operator).executions[0]).accepted:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert row.execution.state == pb.EXECUTION_STATE_WAITING_CONSENT
+    carla.state(pb.ExecutionCancelled(execution_ids=[1], reason="no more"))
+    ended = overview(coordinator.operator)
+    assert (len(ended.executions), ended.executions_open) == (0, 0)
+    agent.close()
+
+
+def test_a_request_waits_for_those_who_have_not_voted(coordinator: World) -> None:
+    north = coordinator.join("north", pb.ROLE_SITE)
+    carla, _, _ = prepared(coordinator, north)
+    mona = coordinator.parties["mona"]
+    before = now()
+    late = register_model(mona, "late")
+    mona.state(pb.AssociationRequested(benchmark_id=1, model_id=late.id))
+    found = overview(coordinator.operator)
+    (row,) = found.requests
+    assert (row.association_id, row.model_id, row.requester) == (3, late.id, mona.name)
+    assert list(row.waits_for) == [carla.name]
+    assert (row.approvals, row.votes_needed, found.requests_open) == (0, 1, 1)
+    assert before <= row.since.ToDatetime(UTC) <= now()
+
+
+def test_tokens_that_can_be_used_still(coordinator: World) -> None:
+    coordinator.token("later", pb.ROLE_PERSON)
+    coordinator.join("ada", pb.ROLE_PERSON)
+    (token,) = overview(coordinator.operator).tokens
+    assert (token.name, token.role) == ("spiffe://test/person/later", pb.ROLE_PERSON)
+    assert token.issued_at.ToDatetime(UTC) < now() < token.expires_at.ToDatetime(UTC)
+    with contextlib.closing(Store(coordinator.settings.store_url)) as store, store.read() as reader:
+        facts: dict[str, Any] = {"version": "1", "serving_since": now()}
+        for hours, open_ones in ((0, 1), (2, 0)):
+            at = now() + timedelta(hours=hours)
+            assert len(overviews.overview(reader, Fleet(), now=at, **facts).tokens) == open_ones

@@ -1,0 +1,48 @@
+"""Wall clocks that jump: libfaketime with a file of its own for each program.
+
+Monotonic clocks stay true, as on a machine whose clock is set. Where the library is not installed
+and cannot be, programs run with the machine's clock and no clock jumps.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.faults import packages
+
+PATTERN = "*/faketime/libfaketimeMT.so.1"
+
+
+def library() -> Path | None:
+    """None where it is not there and cannot be installed."""
+    found = packages.need("faketime", lambda: _library() is not None)
+    return _library() if found else None
+
+
+def _library() -> Path | None:
+    return next(Path("/usr/lib").glob(PATTERN), None)
+
+
+class WallClock:
+    """One program's wall clock; `environment` is what it must be started with."""
+
+    def __init__(self, file: Path, preload: Path | None) -> None:
+        self.file, self._preload = file, preload
+        self.jump(0)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        if self._preload is None:
+            return {}
+        return {
+            "LD_PRELOAD": str(self._preload),
+            "FAKETIME_TIMESTAMP_FILE": str(self.file),
+            "FAKETIME_CACHE_DURATION": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+            "DONT_FAKE_MONOTONIC": "1",
+        }
+
+    def jump(self, seconds: float) -> bool:
+        """So far from the true time, from now on. False where clocks cannot jump."""
+        self.file.write_text(f"{seconds:+.0f}\n")
+        return self._preload is not None

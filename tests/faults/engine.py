@@ -1,0 +1,122 @@
+"""A Docker engine of the harness's own, which may be killed: data, sockets and shims apart.
+
+The machine's own engine is never touched.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import docker
+from docker.errors import DockerException
+
+from examples.images import debian, packing
+from examples.images.plan import DOWNLOADS
+from tests.faults import packages
+from tests.faults.disks import unmount_below
+from tests.faults.programs import Keeper, Program, descendants, wait_for
+
+REPOSITORY, TAG = "housecall-faults/busybox", "1"
+
+
+class EngineProgram:
+    """dockerd below `folder`. With `live_restore` containers go on while it is away."""
+
+    def __init__(self, folder: Path, sockets: Path, keeper: Keeper, *, live_restore: bool) -> None:
+        self._folder = folder
+        folder.mkdir(parents=True)
+        self._exec = sockets / "exec"
+        self.url = f"unix://{sockets / 'docker.sock'}"
+        self.cgroup = f"hcfaults-{sockets.name.rpartition('-')[2]}"
+        command = ["dockerd", "--bridge=none", "--iptables=false", "--ip-forward=false"]
+        command += ["--host", self.url, "--data-root", str(self.data)]
+        command += ["--exec-root", str(self._exec), "--pidfile", str(folder / "dockerd.pid")]
+        command += ["--cgroup-parent", f"/{self.cgroup}"]
+        if live_restore:
+            command.append("--live-restore")
+        self.program = keeper.add(
+            Program("dockerd", command, folder / "dockerd.log", before=self._forget)
+        )
+
+    @property
+    def data(self) -> Path:
+        return self._folder / "data"
+
+    def start(self) -> None:
+        if not packages.need("docker.io", lambda: shutil.which("dockerd") is not None):
+            raise RuntimeError("no dockerd: `apt-get install docker.io`, as root")
+        self.program.start()
+        wait_for(self.answers, f"dockerd answers (log: {self.program.log})")
+
+    def ready(self) -> str:
+        """Started, with its one image, whose id this is."""
+        self.start()
+        return self.image()
+
+    def answers(self) -> bool:
+        with suppress(DockerException, OSError):
+            return bool(self.ask(lambda api: api.ping()))
+        return False
+
+    def ask(self, question: Callable[[Any], Any]) -> Any:
+        """One question over a connection of its own."""
+        api = docker.APIClient(self.url, version="1.41", timeout=20)
+        try:
+            return question(api)
+        finally:
+            api.close()
+
+    def kill(self, pause_s: float) -> bool:
+        """dockerd and its containerd, as in a crash; the shims and the containers live on."""
+        below = [pid for pid in descendants(self.program.pid) if _is_containerd(pid)]
+        killed = self.program.kill(pause_s)
+        for pid in below:
+            subprocess.run(["kill", "-9", str(pid)], check=False, capture_output=True)
+        return killed
+
+    def image(self) -> str:
+        """The id of the one image, imported when it is not there."""
+        with tempfile.TemporaryDirectory(dir=self._folder) as folder:
+            root, packed = Path(folder) / "root", Path(folder) / "root.tar"
+            root.mkdir()
+            debian.busybox_root(root, DOWNLOADS)
+            packing.write_tar(root, packed)
+            self.ask(
+                lambda api: api.import_image_from_file(str(packed), repository=REPOSITORY, tag=TAG)
+            )
+        return str(self.ask(lambda api: api.inspect_image(f"{REPOSITORY}:{TAG}"))["Id"])
+
+    def containers(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.ask(lambda api: api.containers(all=True))
+        return found
+
+    def remove(self, container_id: str) -> None:
+        self.ask(lambda api: api.remove_container(container_id, force=True, v=True))
+
+    def close(self) -> None:
+        """Every container removed, the engine stopped, its data deleted: it is large."""
+        with suppress(DockerException, OSError):
+            for each in self.containers():
+                self.remove(each["Id"])
+        self.program.end()
+        for folder in (self._folder, self._exec):
+            unmount_below(folder)
+        shutil.rmtree(self.data, ignore_errors=True)
+        shutil.rmtree(self._exec, ignore_errors=True)
+
+    def _forget(self) -> None:
+        """A killed daemon's pid file names a number that may be another program's by now."""
+        (self._folder / "dockerd.pid").unlink(missing_ok=True)
+        (self._exec / "containerd" / "containerd.pid").unlink(missing_ok=True)
+
+
+def _is_containerd(pid: int) -> bool:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0].endswith(b"containerd")
+    return False

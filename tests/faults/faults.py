@@ -1,0 +1,149 @@
+"""Every kind of fault by its name, and those of links, disks, files and clocks.
+
+A fault that met nothing to hurt did not happen and is not counted.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable
+
+from tests.faults import journals, kills
+from tests.faults.disks import damage
+from tests.faults.kills import Hurt, Injection
+from tests.faults.plan import Fault
+from tests.faults.proxy import CALM, Link, Trouble
+from tests.faults.world import World
+
+BOTH, DOWN, UP = frozenset({"up", "down"}), frozenset({"down"}), frozenset({"up"})
+HOUR = 3600.0
+LEAVE_BYTES = 16 * 1024
+
+
+def _link(world: World, choice: random.Random) -> Link:
+    return world.relay.links[choice.choice(sorted(world.relay.links))]
+
+
+def link_cut(world: World, fault: Fault, choice: random.Random) -> Hurt | None:
+    link = _link(world, choice)
+    return Hurt(link.name) if world.relay.set(link, link.trouble, cut=True) else None
+
+
+def _troubled(trouble: Callable[[random.Random], Trouble]) -> Injection:
+    def inject(world: World, fault: Fault, choice: random.Random) -> Hurt | None:
+        link = _link(world, choice)
+        made = trouble(choice)
+        world.relay.set(link, made, cut=made.refused)
+        # What was held back comes late, or never: then the far end only finds out when it speaks.
+        cut = choice.random() < 0.5
+        return Hurt(link.name, lambda: world.relay.set(link, CALM, cut=cut))
+
+    return inject
+
+
+def site_disk_full(world: World, fault: Fault, choice: random.Random) -> Hurt | None:
+    site = choice.choice(world.sites)
+    leave = choice.choice((0, LEAVE_BYTES, 16 * LEAVE_BYTES))
+    return Hurt(site.name, site.disk.free) if site.disk.fill(leave) else None
+
+
+def coordinator_disk_full(world: World, fault: Fault, choice: random.Random) -> Hurt | None:
+    disk = world.coordinators.disk
+    return Hurt("store", disk.free) if disk.fill(choice.choice((0, LEAVE_BYTES))) else None
+
+
+def output_damaged(world: World, fault: Fault, choice: random.Random) -> Hurt | None:
+    """Predictions, metrics or a log of some execution, whatever its state."""
+    site = choice.choice(world.sites)
+    files = sorted(path for path in (site.state / "executions").rglob("*") if path.is_file())
+    if not files:
+        return None
+    file = choice.choice(files[-40:])
+    number = file.relative_to(site.state / "executions").parts[0]
+    world.damaged.add((site.name, int(number)))
+    done = damage(file, choice)
+    return Hurt(f"{site.name} {number}/{file.name} {done}") if done else None
+
+
+def cache_damaged(world: World, fault: Fault, choice: random.Random) -> Hurt | None:
+    """Fetched files of a model, or known fingerprints: what can be made again."""
+    site = choice.choice(world.sites)
+    files = [site.state / "fingerprints.sqlite", *sorted((site.state / "files").glob("*/files/*"))]
+    file = choice.choice(files)
+    # A container that has the file open sees what no check before its start can see.
+    world.damaged |= {(site.name, number) for number in journals.open_executions(site)}
+    done = damage(file, choice)
+    return Hurt(f"{site.name} {file.name} {done}") if done else None
+
+
+def data_damaged(world: World, fault: Fault, choice: random.Random) -> Hurt | None:
+    """Prepared data is not what was registered for a while: no result may be made from it."""
+    site = choice.choice(world.sites)
+    files = sorted((site.state / "datasets").glob("*/prepared/data/*"))
+    if not files:
+        return None
+    file = choice.choice(files)
+    content, status = file.read_bytes(), file.stat()
+    done = damage(file, choice)
+
+    def restore() -> None:
+        file.write_bytes(content)
+        os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+    return Hurt(f"{site.name} {file.name} {done}", restore) if done else None
+
+
+def agent_clock(world: World, fault: Fault, choice: random.Random) -> Hurt | None:
+    site = choice.choice(world.sites)
+    by = _jump(choice)
+    return (
+        Hurt(f"{site.name} {by:+.0f} s", lambda: site.clock.jump(0))
+        if site.clock.jump(by)
+        else None
+    )
+
+
+def coordinator_clock(world: World, fault: Fault, choice: random.Random) -> Hurt | None:
+    replica = choice.choice(world.coordinators.replicas)
+    by, name = _jump(choice), replica.program.name
+    if not replica.clock.jump(by):
+        return None
+    return Hurt(f"{name} {by:+.0f} s", lambda: replica.clock.jump(0))
+
+
+def _jump(choice: random.Random) -> float:
+    return choice.choice((-1, 1)) * choice.choice((90.0, 600.0, 2 * HOUR, 20 * HOUR))
+
+
+INJECTIONS: dict[str, Injection] = {
+    "agent-kill": kills.agent_kill,
+    "agent-boundary": kills.agent_boundary,
+    "agent-stop": kills.agent_stop,
+    "agent-terminate": kills.agent_terminate,
+    "coordinator-kill": kills.coordinator_kill,
+    "coordinator-boundary": kills.coordinator_boundary,
+    "coordinator-stop": kills.coordinator_stop,
+    "coordinator-terminate": kills.coordinator_terminate,
+    "postgres-kill": kills.postgres_kill,
+    "postgres-backend-kill": kills.postgres_backend_kill,
+    "postgres-stop": kills.postgres_stop,
+    "engine-kill": kills.engine_kill,
+    "engine-stop": kills.engine_stop,
+    "container-kill": kills.container_kill,
+    "container-stop": kills.container_stop,
+    "link-cut": link_cut,
+    "link-refused": _troubled(lambda choice: Trouble(refused=True)),
+    "link-half-open": _troubled(lambda choice: Trouble(stalled=BOTH)),
+    "link-one-way": _troubled(lambda choice: Trouble(stalled=choice.choice((UP, DOWN)))),
+    "link-slow": _troubled(lambda choice: Trouble(delay_s=choice.uniform(0.05, 0.5))),
+    "link-throttled": _troubled(lambda choice: Trouble(bytes_per_s=choice.randrange(2000, 20000))),
+    "link-dropping": _troubled(lambda choice: Trouble(budget=choice.randrange(500, 20000))),
+    "site-disk-full": site_disk_full,
+    "coordinator-disk-full": coordinator_disk_full,
+    "output-damaged": output_damaged,
+    "cache-damaged": cache_damaged,
+    "data-damaged": data_damaged,
+    "agent-clock": agent_clock,
+    "coordinator-clock": coordinator_clock,
+}

@@ -1,0 +1,155 @@
+"""One run: build the world, hurt it on schedule, heal it, let it come to rest, reckon."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import json
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+from tests.faults import ledger, rest
+from tests.faults.boundaries import Armed, coverage
+from tests.faults.faults import INJECTIONS
+from tests.faults.kills import Hurt
+from tests.faults.plan import Fault, Options, schedule
+from tests.faults.proxy import CALM
+from tests.faults.verdict import Verdict, reckon
+from tests.faults.world import World, built
+
+Say = Callable[[str], None]
+
+
+class Conductor:
+    """Injects and heals in time; counts what really happened."""
+
+    def __init__(self, world: World, say: Say) -> None:
+        self._world, self._say = world, say
+        self._heals: list[tuple[float, int, Fault, Hurt | Armed]] = []
+        self._numbers = itertools.count()
+        self._began = time.monotonic()
+        self.happened: Counter[str] = Counter()
+        self.missed: Counter[str] = Counter()
+        self._record = (world.options.folder / "faults.jsonl").open("a")
+
+    def perform(self, faults: list[Fault]) -> None:
+        for fault in faults:
+            self._heal_until(fault.at)
+            hurt = INJECTIONS[fault.kind](self._world, fault, fault.choice())
+            if hurt is None:
+                self.missed[fault.kind] += 1
+                continue
+            self._note(fault, hurt.text)
+            if isinstance(hurt, Hurt):
+                self.happened[fault.kind] += 1
+            over = self._now() + fault.seconds
+            heapq.heappush(self._heals, (over, next(self._numbers), fault, hurt))
+        self._heal_until(self._world.options.seconds)
+
+    def heal_all(self) -> None:
+        """Whatever is still hurt; and once more everything, whoever hurt it."""
+        while self._heals:
+            self._heal_one()
+        world = self._world
+        for link in world.relay.links.values():
+            world.relay.set(link, CALM)
+        for site in world.sites:
+            site.disk.free()
+            site.clock.jump(0)
+        world.coordinators.disk.free()
+        for program in world.keeper.programs:
+            program.send(signal.SIGCONT)
+        self._record.close()
+
+    def _now(self) -> float:
+        return time.monotonic() - self._began
+
+    def _heal_until(self, at: float) -> None:
+        while self._heals and self._heals[0][0] <= at:
+            self._sleep(self._heals[0][0])
+            self._heal_one()
+        self._sleep(at)
+
+    def _heal_one(self) -> None:
+        _, _, fault, hurt = heapq.heappop(self._heals)
+        if isinstance(hurt, Armed):
+            (self.happened if hurt.struck else self.missed)[fault.kind] += 1
+        hurt.heal()
+
+    def _sleep(self, until: float) -> None:
+        time.sleep(max(0.0, until - self._now()))
+
+    def _note(self, fault: Fault, text: str) -> None:
+        line = {"at": round(self._now(), 2), "hit": text, **asdict(fault)}
+        self._record.write(json.dumps(line) + "\n")
+        self._record.flush()
+        self._say(f"  {fault.kind} {text} for {fault.seconds:.1f} s")
+
+
+def run(options: Options, say: Say) -> Verdict:
+    """The verdict; evidence and logs stay in the folder."""
+    faults = schedule(options)
+    say(f"seed {options.seed}: {len(faults)} faults in {options.seconds:g} s")
+    with built(options) as world:
+        say("the world is ready")
+        if options.variant:
+            world.break_on_purpose(options.variant)
+        conductor = Conductor(world, say)
+        for thread in (world.committee.thread, *(each.thread for each in world.people)):
+            thread.start()
+        conductor.perform(faults)
+        say("healing")
+        world.committee.over.set()
+        conductor.heal_all()
+        verdict = Verdict(conductor.happened.total())
+        began = time.monotonic()
+        verdict.found["stuck"] += rest.await_rest(world, options.rest_s)
+        say(f"at rest after {time.monotonic() - began:.0f} s")
+        _reckon(world, verdict)
+        _show(world, conductor, verdict, say)
+    return verdict
+
+
+def _reckon(world: World, verdict: Verdict) -> None:
+    verdict.found["differs"] += world.foreign.touched(survive=world.options.live_restore)
+    for replica in world.coordinators.replicas:
+        checked = replica.run("check")
+        if checked.returncode:
+            verdict.found["differs"].append(checked.stderr.strip() or checked.stdout.strip())
+    world.stop.set()
+    for site in world.sites:
+        site.program.end()
+    history = ledger.read(world.coordinators.url)
+    if history is None:
+        verdict.found["lost"].append("the store does not answer")
+    else:
+        reckon(world, history, verdict)
+
+
+def _show(world: World, conductor: Conductor, verdict: Verdict, say: Say) -> None:
+    say("\nkind                     happened  met nothing")
+    for kind in sorted(conductor.happened | conductor.missed):
+        say(f"{kind:<24} {conductor.happened[kind]:>8} {conductor.missed[kind]:>12}")
+    files = [site.boundary for site in world.sites]
+    files += [replica.boundary for replica in world.coordinators.replicas]
+    known, hit = coverage(files)
+    history = ledger.read(world.coordinators.url)
+    say(f"\nsides of commits: {len(known)}, died at: {len(hit)}")
+    (world.options.folder / "commits.json").write_text(json.dumps({"known": known, "hit": hit}))
+    say(f"containers: {len(world.watch.runs)}, looks: {world.watch.looks}")
+    if history is not None:
+        ends = Counter(each for number in history.outcomes for each in history.outcomes[number])
+        say(f"ledger: {len(history.envelopes)} entries, {len(history.orders)} orders: {dict(ends)}")
+    evidence = world.options.folder / "verdict.json"
+    evidence.write_text(json.dumps(verdict.found, indent=1))
+    for word, lines in verdict.found.items():
+        for line in lines[:20]:
+            say(f"{word}: {line}")
+
+
+def default_folder(root: Path, seed: int, variant: str) -> Path:
+    return root / ".demo" / "faults" / "-".join(filter(None, (str(seed), variant)))

@@ -1,0 +1,116 @@
+"""Programs broken on purpose, each in the one way that its name says: what the harness must see.
+
+They are patches of the launched process; the sources stay as they are.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import secrets
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Variant:
+    """`program` is who is broken, `expects` the word of the verdict that must not be 0."""
+
+    program: str
+    expects: str
+    apply: Callable[[], None]
+
+
+def settled_when_sent() -> None:
+    """The outbox is emptied before the receipt: what the link takes counts as accepted."""
+    from agent.outbox import Outbox
+
+    def pump(self: Any) -> None:
+        for entry in self._journal.waiting():
+            self._journal.settle(entry.envelope_digest, b"", "")
+            self.send(entry.envelope)
+
+    Outbox.pump = pump  # type: ignore[method-assign]
+    Outbox.receipted = lambda self, said: None  # type: ignore[method-assign]
+
+
+def receipt_before_commit() -> None:
+    """Acknowledged before it is journalled: the coordinator answers, and commits a little later."""
+    from coordinator.notary import Notary
+    from coordinator.store.writer import Writer
+
+    commit, end = Writer.commit, Writer.end
+    settle, answer = Notary._settle, Notary._answer
+    settling = threading.local()
+    uncommitted: list[Writer] = []
+
+    def marked(self: Notary, *arguments: Any, **options: Any) -> Writer:
+        settling.now = True
+        try:
+            return settle(self, *arguments, **options)
+        finally:
+            settling.now = False
+
+    def later(self: Writer) -> None:
+        """Only the notary's: what rebuilds tables in memory commits as ever."""
+        if not getattr(settling, "now", False):
+            return commit(self)
+        self.session.flush()
+        return uncommitted.append(self)
+
+    def unless_uncommitted(self: Writer) -> None:
+        if self not in uncommitted:
+            end(self)
+
+    def answer_first(self: Notary, answers: Any) -> None:
+        answer(self, answers)
+        if uncommitted:
+            threading.Event().wait(0.1)
+            writer = uncommitted.pop()
+            commit(writer)
+            end(writer)
+
+    Notary._settle = marked  # type: ignore[method-assign]
+    Writer.commit = later  # type: ignore[method-assign]
+    Writer.end = unless_uncommitted  # type: ignore[method-assign]
+    Notary._answer = answer_first  # type: ignore[method-assign]
+
+
+def started_blindly() -> None:
+    """A step is started without a look at what runs already, and under a new name each time."""
+    from agent.engines.docker import DockerEngine
+
+    start = DockerEngine.start
+
+    def anew(self: Any, spec: Any) -> str:
+        return start(self, dataclasses.replace(spec, name=f"{spec.name}-{secrets.token_hex(4)}"))
+
+    DockerEngine.adopt = lambda self, labels: []  # type: ignore[method-assign]
+    DockerEngine.start = anew  # type: ignore[method-assign]
+
+
+def appended_twice() -> None:
+    """The coordinator does not look whether it has an envelope already."""
+    from coordinator.ledger import Batch
+
+    append = Batch.append
+
+    def again(self: Any, envelope: bytes, opened: Any, **rest: Any) -> int:
+        if known.get(opened.envelope_digest):
+            name = f"{opened.envelope_digest}#{known[opened.envelope_digest]}"
+            opened = dataclasses.replace(opened, envelope_digest=name)
+        known[opened.envelope_digest] = known.get(opened.envelope_digest, 0) + 1
+        return append(self, envelope, opened, **rest)
+
+    known: dict[str, int] = {}
+    setattr(Batch, "append", again)  # noqa: B010 - typed otherwise on purpose
+    Batch.find = lambda self, envelope_digest: None  # type: ignore[method-assign]
+
+
+VARIANTS = {
+    "settled-when-sent": Variant("agent", "lost", settled_when_sent),
+    "receipt-before-commit": Variant("coordinator", "lost", receipt_before_commit),
+    "started-blindly": Variant("agent", "duplicated", started_blindly),
+    "appended-twice": Variant("coordinator", "duplicated", appended_twice),
+}
