@@ -12,7 +12,6 @@ import importlib
 import signal
 import sys
 import tempfile
-from pathlib import Path
 
 from bench.figure import progress
 
@@ -39,7 +38,6 @@ def main() -> int:
     try:
         with tempfile.TemporaryDirectory(prefix="housecall-bench-") as folder:
             tempfile.tempdir = folder
-            Path(folder).chmod(0o711)  # where root measures, PostgreSQL is run by somebody else
             for name in names:
                 progress(f"measuring {name}")
                 importlib.import_module(f"bench.{name}").main()

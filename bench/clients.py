@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import dataclasses
 import multiprocessing
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -90,8 +91,10 @@ def clients(count: int) -> Iterator[Clients]:
 
 
 def _serve(connection: Connection) -> None:
-    """In the client process: round after round, until the other end is closed."""
-    with contextlib.suppress(EOFError, KeyboardInterrupt):
+    """In the client process: round after round, until the other end is closed. Ctrl-C is for the
+    process that started it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with contextlib.suppress(EOFError):
         while True:
             work = connection.recv()
             try:

@@ -1,5 +1,6 @@
 """Who may see what: descriptions are open to everyone enrolled; results, statistics and what is
-asked of a site go to that site, the benchmark's committee and the model's owner. Operators keep the
+asked of a site go to that site, the benchmark's committee and the model's owner. How far a dataset
+is prepared, where its site tells it, goes to the owner of the preparation, too. Operators keep the
 store and see all of it."""
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from housecall.times import stamp
 from housecall.v1 import fleet_pb2 as pb
 from housecall.verify import check_checkpoint
 
+NEWS_PAGE = 500
 MOST_WELCOME_BYTES = 2 * 2**20  # one more order fits in a message: an envelope has at most 1 MiB
 
 
@@ -64,13 +65,12 @@ class Welcomes:
         bundle = self._ledger.bundle(reader, reader.entry(row.ledger_index), size)
         return pb.Order(execution_id=row.id, bundle=bundle, line=row.line)
 
-    def news(self, site: str, cursor: int) -> list[pb.CoordinatorMessage]:
+    def news(self, site: str, cursor: int) -> list[pb.News]:
+        """The next page of what concerns the site; nothing when it has heard everything."""
         with self._store.read() as reader:
             return [
-                pb.CoordinatorMessage(
-                    news=pb.News(ledger_index=entry.ledger_index, envelope=entry.envelope)
-                )
-                for entry in reader.news(site, cursor)
+                pb.News(ledger_index=entry.ledger_index, envelope=entry.envelope)
+                for entry in reader.news(site, cursor, NEWS_PAGE)
             ]
 
     def own(self, hello: pb.Hello, site: str) -> list[pb.Progress]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable
 from concurrent.futures import Future
 from datetime import UTC, datetime
 from typing import TypeVar
@@ -125,13 +125,18 @@ class FleetServicer(fleet_pb2_grpc.FleetServicer):
         own = await _soon(asyncio.to_thread(self._welcomes.own, hello, site))
         for progress in own:
             self._fleet.progress(progress, datetime.now(UTC))
-        await self._preparing(hello.preparing[:MOST_PREPARING], session)
+        if said := hello.preparing[:MOST_PREPARING]:
+            mine = await _soon(asyncio.to_thread(self._welcomes.own_preparing, said, site))
+            self._fleet.preparing(session, mine, datetime.now(UTC))
         welcome, later = await _soon(asyncio.to_thread(self._welcomes.welcome, site, hello))
         yield welcome
         for number in later:
             yield await asyncio.to_thread(self._welcomes.order, number)
-        for item in await asyncio.to_thread(self._welcomes.news, site, hello.cursor):
-            yield item
+        cursor = hello.cursor
+        while news := await asyncio.to_thread(self._welcomes.news, site, cursor):
+            for item in news:
+                yield pb.CoordinatorMessage(news=item)
+            cursor = news[-1].ledger_index + 1
 
     async def _read(
         self, messages: AsyncIterator[pb.AgentMessage], session: Session, caller: Caller
@@ -148,7 +153,7 @@ class FleetServicer(fleet_pb2_grpc.FleetServicer):
                     case "progress":
                         await self._progress(message.progress, session.site)
                     case "preparing":
-                        await self._preparing([message.preparing], session)
+                        await self._preparing(message.preparing, session)
                     case "heartbeat":
                         self._fleet.heard(session, datetime.now(UTC), message.heartbeat)
                     case "order_accepted":
@@ -170,12 +175,10 @@ class FleetServicer(fleet_pb2_grpc.FleetServicer):
         if own:
             self._fleet.progress(progress, datetime.now(UTC))
 
-    async def _preparing(self, said: Sequence[pb.Preparing], session: Session) -> None:
-        """Where the store cannot say whose it is, the next one or the next Hello tells it."""
-        if not said:
-            return
+    async def _preparing(self, said: pb.Preparing, session: Session) -> None:
+        """As with progress."""
         try:
-            own = await _soon(asyncio.to_thread(self._welcomes.own_preparing, said, session.site))
+            own = await asyncio.to_thread(self._welcomes.own_preparing, [said], session.site)
         except Refusal as refusal:
             extra = {"site": session.site, "code": refusal.code}
             log.warning("preparation not taken", extra=extra)

@@ -118,6 +118,7 @@ class Store(Database):
             raise
 
     def _open_sessions(self) -> None:
+        self._nodes: dict[tuple[int, int], bytes] = {}
         moment = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
         newest = {"isolation_level": "READ COMMITTED"}
         postgresql = self.dialect == "postgresql"
@@ -128,7 +129,7 @@ class Store(Database):
     def read(self) -> Iterator[Reader]:
         """A session that sees one moment of the store, whatever is appended meanwhile."""
         with self.failures(), Session(self._readers) as session:
-            yield Reader(session)
+            yield Reader(session, self._nodes)
 
     def writer(self) -> Writer:
         """The one writer's session: it sees its own rows before they are committed."""

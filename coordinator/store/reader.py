@@ -29,13 +29,18 @@ from housecall.v1 import registry_pb2 as reg
 from housecall.v1 import statements_pb2 as pb
 
 Row = TypeVar("Row", bound=SQLModel)
+MOST_NODES = 2**16
 
 
 class Reader:
     """A session and what may be asked of it."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(
+        self, session: Session, nodes: dict[tuple[int, int], bytes] | None = None
+    ) -> None:
+        """`nodes` are those of the tree that were read before, by whomever."""
         self.session = session
+        self._nodes = {} if nodes is None else nodes
 
     # rows by key
 
@@ -111,10 +116,17 @@ class Reader:
         return iter(self.ask.exec(query.execution_options(yield_per=500)))
 
     def node(self, level: int, number: int) -> bytes:
-        query = select(LedgerNode.hash).where(
-            LedgerNode.level == level, LedgerNode.number == number
-        )
-        return self.ask.exec(query).one()
+        """One that was read before comes from memory: a committed node never changes."""
+        found = self._nodes.get((level, number))
+        if found is None:
+            query = select(LedgerNode.hash).where(
+                LedgerNode.level == level, LedgerNode.number == number
+            )
+            found = self.ask.exec(query).one()
+            if len(self._nodes) >= MOST_NODES:
+                self._nodes.clear()
+            self._nodes[level, number] = found
+        return found
 
     # questions
 
@@ -207,13 +219,14 @@ class Reader:
         query = select(Dataset).where(Dataset.prepared_fingerprint == prepared_fingerprint)
         return self.ask.exec(query).first()
 
-    def news(self, site: str, cursor: int) -> Sequence[LedgerEntry]:
-        """Entries from `cursor` on that concern a site, oldest first."""
+    def news(self, site: str, cursor: int, count: int) -> Sequence[LedgerEntry]:
+        """Up to `count` entries from `cursor` on that concern a site, oldest first."""
         query = (
             select(LedgerEntry)
             .join(News, col(News.ledger_index) == col(LedgerEntry.ledger_index))
             .where(News.site == site, col(News.ledger_index) >= cursor)
             .order_by(col(LedgerEntry.ledger_index))
+            .limit(count)
         )
         return self.ask.exec(query).all()
 

@@ -5,7 +5,8 @@ The link between a site's agent and the coordinator: one bidirectional stream, d
 agent. Audience: agents.
 
 Duties of the agent: open with Hello; write an order down before OrderAccepted; keep every
-statement until its Receipted or Refused; send it again after a new Hello; say what it is doing.
+statement until its Receipted or Refused; send it again after a new Hello; say what it is doing,
+and how far its preparations are where the site consents, all of it in every Hello.
 Duties of the coordinator: answer Hello with Welcome, which says what the agent should be doing;
 send an order again at every Welcome until it was accepted; answer every Submit exactly once per
 stream, after the statement is durable.

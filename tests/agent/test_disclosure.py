@@ -64,8 +64,10 @@ def cases(**numbers: int) -> dict[str, dict[str, object]]:
 
 
 @contextlib.contextmanager
-def serving(bench: Bench, folder: Path, consent: str) -> Iterator[Site]:
-    settings = site.enrolled(bench, folder, report_preparations=consent)
+def serving(bench: Bench, folder: Path, consent: str, minimum_count: int = 0) -> Iterator[Site]:
+    settings = site.enrolled(
+        bench, folder, report_preparations=consent, minimum_count=minimum_count
+    )
     try:
         with site.serving(bench, folder, settings) as made:
             yield made
@@ -130,11 +132,14 @@ def test_the_committee_follows_the_shares_to_the_end(bench: Bench, tmp_path: Pat
         wait_for(lambda: not north.dataset().HasField("reported"))
 
 
-def test_steps_are_told_without_shares(bench: Bench, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("consent", "minimum_count"), [("steps", 0), ("shares", 41)])
+def test_steps_are_told_without_shares(
+    bench: Bench, tmp_path: Path, consent: str, minimum_count: int
+) -> None:
     (tmp_path / "hospital" / "data").mkdir(parents=True)
     (tmp_path / "hospital" / "data" / "todo").write_text("by hand")
     script = Slow(cases(done=30, todo=10))
-    with serving(bench, tmp_path, "steps") as north:
+    with serving(bench, tmp_path, consent, minimum_count) as north:
         with working(bench, north, script):
             wait_for(lambda: state(bench) == "PREPARING")
             said = wait_for(lambda: seen(bench))

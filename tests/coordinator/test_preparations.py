@@ -101,7 +101,7 @@ def test_those_whom_it_concerns_see_it_and_nothing_else(coordinator: World, cast
         rest.CopyFrom(found)
         assert rest.preparing_at.seconds
         for field in ("preparing", "preparing_at"):
-            rest.ClearField(field)  # type: ignore[arg-type]
+            rest.ClearField(field)
         assert rest == reg.Dataset(id="north/1", state=reg.DATASET_STATE_REGISTERED)
     for insider in (cast.north, coordinator.operator):
         found = seen(insider)

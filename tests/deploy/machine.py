@@ -52,9 +52,18 @@ class Machine:
         return json.loads(out)
 
     def unit(self, name: str) -> dict[str, str]:
-        """The properties of a unit."""
-        lines = self.run(f"systemctl show {name}").splitlines()
-        return dict(line.split("=", 1) for line in lines if "=" in line)
+        """The properties of a unit. While systemd reloads, its answer may lack most of them."""
+        found: dict[str, str] = {}
+
+        def whole() -> bool:
+            shown = (
+                line.partition("=") for line in self.run(f"systemctl show {name}").splitlines()
+            )
+            found.update((key, value) for key, _, value in shown)
+            return {"ActiveState", "NRestarts", "MainPID"} <= found.keys()
+
+        self.wait(whole, f"the properties of {name}")
+        return found
 
     def is_active(self, name: str) -> bool:
         return self.unit(name)["ActiveState"] == "active"

@@ -20,7 +20,15 @@ from examples.images import debian, packing
 from examples.images.plan import DOWNLOADS
 from tests.faults import packages
 from tests.faults.disks import unmount_below
-from tests.faults.programs import Keeper, Program, descendants, wait_for
+from tests.faults.programs import (
+    Keeper,
+    Program,
+    command_of,
+    descendants,
+    processes,
+    wait_for,
+)
+from tests.faults.watch import remove_groups
 
 REPOSITORY, TAG = "housecall-faults/busybox", "1"
 
@@ -74,7 +82,11 @@ class EngineProgram:
 
     def kill(self, pause_s: float) -> bool:
         """dockerd and its containerd, as in a crash; the shims and the containers live on."""
-        below = [pid for pid in descendants(self.program.pid) if _is_containerd(pid)]
+        below = [
+            pid
+            for pid in descendants(self.program.pid)
+            if command_of(pid).split("\0")[0].endswith("containerd")
+        ]
         killed = self.program.kill(pause_s)
         for pid in below:
             subprocess.run(["kill", "-9", str(pid)], check=False, capture_output=True)
@@ -100,23 +112,25 @@ class EngineProgram:
         self.ask(lambda api: api.remove_container(container_id, force=True, v=True))
 
     def close(self) -> None:
-        """Every container removed, the engine stopped, its data deleted: it is large."""
+        """Every container removed, the engine stopped, what is left killed, its data deleted."""
         with suppress(DockerException, OSError):
             for each in self.containers():
                 self.remove(each["Id"])
         self.program.end()
+        for pid in self._leftovers():
+            subprocess.run(["kill", "-9", str(pid)], check=False, capture_output=True)
+        remove_groups(self.cgroup)
         for folder in (self._folder, self._exec):
             unmount_below(folder)
         shutil.rmtree(self.data, ignore_errors=True)
         shutil.rmtree(self._exec, ignore_errors=True)
 
+    def _leftovers(self) -> list[int]:
+        """Shims of this engine, and what runs below them: they outlive a daemon that was killed."""
+        shims = [pid for pid in processes() if str(self._exec) in command_of(pid)]
+        return [*(pid for shim in shims for pid in descendants(shim)), *shims]
+
     def _forget(self) -> None:
         """A killed daemon's pid file names a number that may be another program's by now."""
         (self._folder / "dockerd.pid").unlink(missing_ok=True)
         (self._exec / "containerd" / "containerd.pid").unlink(missing_ok=True)
-
-
-def _is_containerd(pid: int) -> bool:
-    with suppress(OSError):
-        return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0].endswith(b"containerd")
-    return False

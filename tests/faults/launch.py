@@ -99,11 +99,13 @@ def store_commits(boundary: Boundary) -> None:
         return append(self, envelope, opened, **rest)
 
     def committed(self: Writer) -> None:
-        name = "+".join(sorted(kinds)) or "nothing"
+        names = sorted(kinds) or ["nothing"]
         kinds.clear()
-        boundary.at("before", name)
+        for name in names:
+            boundary.at("before", name)
         commit(self)
-        boundary.at("after", name)
+        for name in names:
+            boundary.at("after", name)
 
     Batch.append = noted  # type: ignore[method-assign,assignment]
     Writer.commit = committed  # type: ignore[method-assign]

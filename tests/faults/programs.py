@@ -119,6 +119,16 @@ class Program:
             return None
 
 
+def end_all(programs: Sequence[Program]) -> None:
+    """All at once; each as `end` does."""
+    for program in programs:
+        program.wanted = False
+        program.send(signal.SIGCONT)
+        program.send(signal.SIGTERM)
+    for program in programs:
+        program.end()
+
+
 class Keeper:
     """Tends all programs until it is closed."""
 
@@ -142,15 +152,25 @@ class Keeper:
                 program.tend()
 
 
+def processes() -> list[int]:
+    return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+
+
+def command_of(pid: int) -> str:
+    """Its words, each ended by a NUL; "" when it is gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text(errors="replace")
+    except OSError:
+        return ""
+
+
 def descendants(pid: int) -> list[int]:
     """The processes below `pid`, as the kernel knows them now."""
     children: dict[int, list[int]] = {}
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
+    for each in processes():
         with suppress(OSError):
-            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-            children.setdefault(parent, []).append(int(entry.name))
+            parent = int(Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()[1])
+            children.setdefault(parent, []).append(each)
     found, todo = [], [pid]
     while todo:
         below = children.get(todo.pop(), [])

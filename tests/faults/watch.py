@@ -22,6 +22,14 @@ GROUPS = Path("/sys/fs/cgroup")
 LABEL = "housecall."
 
 
+def remove_groups(cgroup: str) -> None:
+    """The empty groups that containers leave, under every controller."""
+    for parent in (GROUPS / cgroup, *GROUPS.glob(f"*/{cgroup}")):
+        for group in (*parent.glob("*"), parent):
+            with suppress(OSError):
+                group.rmdir()
+
+
 @dataclass
 class Run:
     """One container's life; times by the monotonic clock."""

@@ -31,7 +31,7 @@ from tests.faults.foreign import Foreign
 from tests.faults.journals import JournalWatch
 from tests.faults.people import SitePeople
 from tests.faults.plan import Options
-from tests.faults.programs import Keeper, wait_for
+from tests.faults.programs import Keeper, end_all, wait_for
 from tests.faults.proxy import Relay
 from tests.faults.sites import Site
 from tests.faults.variants import VARIANTS
@@ -187,7 +187,9 @@ def _token(olga: Desk, name: str, role: pb.Role.ValueType) -> str:
 
 
 def _end_programs(keeper: Keeper) -> None:
-    """In the order of their making backwards: agents first, then what they stand on."""
+    """Agents first, then coordinators and their store; the engine ends itself."""
     keeper.close()
-    for program in reversed(keeper.programs):
-        program.end()
+    agents = [program for program in keeper.programs if program.name in NAMES]
+    others = [program for program in keeper.programs[::-1] if program.name != "dockerd"]
+    for stage in (agents, others):
+        end_all([program for program in stage if program.alive])
