@@ -32,7 +32,7 @@ from agent.events import Feed, StepChange
 from agent.gpus import GpuPool
 from agent.journal import Journal
 from agent.records import KeptStep
-from agent.step import OWN_ENDS, Cage, Step, StepFailed, failed, spec
+from agent.step import OWN_ENDS, Cage, Step, StepFailed, failed, spec, too_long
 from agent.traces import of_step
 from agent.uptime import boot_id, elapsed, since_boot
 from agent.watch import POLL_S, Told, Watch
@@ -142,6 +142,8 @@ class StepRunner:
                 if gone or refusal.code not in PASSING:
                     raise
                 watched = False
+                if elapsed(kept.boot_id, kept.boot_s) > step.clocks.wall_s:
+                    raise too_long("STEP_TIMEOUT", step, "an end", step.clocks.wall_s) from refusal
                 log.warning("step unwatched", extra={"owner": step.owner, "code": refusal.code})
                 stop.wait(POLL_S)
                 stop.check()

@@ -159,7 +159,8 @@ class Engine(Protocol):
     def start_created(self, container_id: str) -> None:
         """Start a container that was created and, as far as the engine knows, never started: one
         that went down in the middle may have started it all the same. STEP_EXISTS while its
-        processes run unseen; removing it then would not end them."""
+        processes run unseen, or may run: removing it then would not end them. STEP_NOT_FOUND when
+        it is seen that they ended: the container is removed."""
 
     def adopt(self, labels: Mapping[str, str]) -> list[Running]:
         """Our containers that carry all these labels, in whatever state."""

@@ -13,6 +13,7 @@ import pytest
 
 from agent.engines.docker import DockerEngine
 from agent.engines.docker.lines import lines
+from agent.engines.docker.processes import may_run
 from agent.engines.port import MAX_LOG_LINE_BYTES, Exit, Limits, Mount, StepSpec
 from housecall.errors import Kind, Refusal
 from tests.agent import images
@@ -210,3 +211,32 @@ def test_an_engine_that_does_not_answer(spec: StepSpec, tmp_path: Path) -> None:
         with pytest.raises(Refusal) as refused:
             call()
         assert (refused.value.code, refused.value.kind) == ("ENGINE_UNREACHABLE", Kind.UNAVAILABLE)
+
+
+def test_what_runs_is_known_by_the_kernel(engine: DockerEngine, spec: StepSpec) -> None:
+    socket = Path("/var/run/docker.sock")
+    container_id = engine.start(replace(spec, command=("sleep", "20")))
+    assert may_run(container_id, socket)
+    engine.stop(container_id, 0)
+    assert not may_run(container_id, socket)
+    assert may_run(container_id, None), "an engine elsewhere: who knows"
+    assert may_run(container_id, Path("/no/such/socket"))
+
+
+def test_a_created_container_is_started_once(engine: DockerEngine, spec: StepSpec) -> None:
+    created = images.client().create_container(
+        spec.image_id, command=["sleep", "20"], name=spec.name, labels=dict(spec.labels)
+    )["Id"]
+    (found,) = engine.adopt({"housecall.test": spec.name})
+    assert found.state == "created"
+    engine.start_created(created)
+    engine.start_created(created)
+    (found,) = engine.adopt({"housecall.test": spec.name})
+    assert found.state == "running"
+    with pytest.raises(Refusal) as refused:
+        engine.start(replace(spec, command=("sleep", "20")))
+    assert refused.value.code == "STEP_EXISTS"
+    engine.remove(created)
+    with pytest.raises(Refusal) as refused:
+        engine.start_created(created)
+    assert refused.value.code == "STEP_NOT_FOUND"

@@ -14,6 +14,8 @@ from pathlib import Path
 from tests.faults.programs import Program
 
 SIDES = ("before", "after")
+RESTARTS = 0.25
+"""How often a program is killed to meet its trap at its next start."""
 
 
 class Armed:
@@ -32,17 +34,20 @@ class Armed:
 
 
 def arm(program: Program, file: Path, peers: Sequence[Path], choice: random.Random) -> Armed | None:
-    """Wait for a commit that is due among all `peers`, programs of one kind."""
+    """Wait for a commit; those that are due among all `peers`, programs of one kind, first."""
     hits = Counter(hit for peer in peers for hit in _lines(peer.with_suffix(".hit")))
     known = {f"{side} {name}" for name in _lines(file.with_suffix(".seen")) for side in SIDES}
     if not known or not program.alive or file.exists():
         return None
     least = min(hits[each] for each in known)
     due = sorted(each for each in known if hits[each] == least)
-    wanted = choice.sample(due, max(1, len(due) // 2))
+    # What is due may be rare: half of the traps take any commit, some begin with a start.
+    wanted = choice.sample(due, max(1, len(due) // 2)) if choice.random() < 0.5 else sorted(known)
     fresh = file.with_suffix(".new")
     fresh.write_text("\n".join(wanted))
     fresh.replace(file)
+    if choice.random() < RESTARTS:
+        program.kill()
     return Armed(file, f"{program.name}, {len(wanted)} of {len(known)} sides of commits")
 
 

@@ -11,12 +11,13 @@ import requests
 from docker.errors import DockerException, NotFound
 
 from agent.engines import port
-from agent.engines.docker import cage
+from agent.engines.docker import cage, processes
 from agent.engines.docker.connection import Connection
-from agent.engines.docker.failures import LOST, missing_step, translated
+from agent.engines.docker.failures import LOST, gone, missing_step, translated
 from agent.engines.docker.images import Images
 from agent.engines.docker.lines import lines
 from agent.engines.port import EngineFacts, Exit, Running, StepSpec
+from housecall.errors import Refusal
 
 
 class DockerEngine:
@@ -75,8 +76,15 @@ class DockerEngine:
         return container_id
 
     def start_created(self, container_id: str) -> None:
-        with translated("STEP_START_FAILED", "start a container"), missing_step(container_id):
-            self._client.start(container_id)
+        try:
+            with translated("STEP_START_FAILED", "start a container"), missing_step(container_id):
+                self._client.start(container_id)
+        except Refusal as refusal:
+            unseen = refusal.code == "STEP_EXISTS"
+            if unseen and not processes.may_run(container_id, self._connection.socket):
+                self.remove(container_id)  # its processes ended, and the engine never learns it
+                raise gone(container_id) from refusal
+            raise
 
     def adopt(self, labels: Mapping[str, str]) -> list[Running]:
         if not labels:

@@ -47,5 +47,9 @@ def missing_step(container_id: str) -> Iterator[None]:
     try:
         yield
     except NotFound as error:
-        message = f"container {container_id[:12]}: expected it at the engine, got nothing"
-        raise Refusal(Kind.NOT_FOUND, "STEP_NOT_FOUND", f"{message}; run it again") from error
+        raise gone(container_id) from error
+
+
+def gone(container_id: str) -> Refusal:
+    message = f"container {container_id[:12]}: expected it at the engine, got nothing"
+    return Refusal(Kind.NOT_FOUND, "STEP_NOT_FOUND", f"{message}; run it again")
