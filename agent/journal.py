@@ -365,6 +365,14 @@ class Journal:
         sql = "UPDATE reviews SET decision = ? WHERE id = ? AND decision = ''"
         return self._do(sql, decision, number).rowcount == 1
 
+    def reopen_reviews(self) -> None:
+        """Of what still waits: an agent that died between a decision and what follows from it."""
+        self._do(
+            "UPDATE reviews SET decision = '' WHERE decision IN ('approved', 'refused') AND "
+            "EXISTS (SELECT 1 FROM executions WHERE executions.id = local_id AND state = "
+            "CASE kind WHEN 'RUN' THEN 'WAITING_CONSENT' ELSE 'WAITING_RELEASE' END)"
+        )
+
     def close_reviews(self, local_id: int, decision: str) -> None:
         """Nobody needs to decide any more: the execution was cancelled."""
         sql = "UPDATE reviews SET decision = ? WHERE local_id = ? AND decision = ''"

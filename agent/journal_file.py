@@ -3,7 +3,7 @@ transaction, copied while it is in use.
 
     JOURNAL_NEWER    a newer agent wrote it
     JOURNAL_FOREIGN  another program's database, or no database at all
-    JOURNAL_DAMAGED  it is cut off or its pages contradict each other
+    JOURNAL_DAMAGED  it is cut off, its pages contradict each other, or only its backup is there
 
 Nothing is written before these are ruled out, so that what is refused stays as it is. What the
 rows mean is left to `journal.py`.
@@ -77,6 +77,7 @@ SCHEMA_VERSION = len(MIGRATIONS)
 def open_journal(path: Path) -> sqlite3.Connection:
     """A connection to the journal at `path`, made when it is not there; 0600. Raises `Refusal`."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _require_not_lost(path)
     os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
     with path.open("rb") as file:
         head = file.read(len(SQLITE_MAGIC))
@@ -110,6 +111,13 @@ def copy_journal(db: sqlite3.Connection, target: Path) -> None:
     with made.open("rb") as file:
         os.fsync(file.fileno())
     made.replace(target)
+
+
+def _require_not_lost(path: Path) -> None:
+    """Beginning anew beside a backup would forget what was released, and write over the backup."""
+    lost = not path.exists() or not path.stat().st_size
+    if lost and path.with_name(BACKUP).is_file():
+        raise _damaged(path, f"nothing, while {BACKUP} is there")
 
 
 def _require_whole(db: sqlite3.Connection, path: Path) -> None:

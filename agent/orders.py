@@ -178,10 +178,15 @@ class Orders:
                 execution, "CONSENT_REFUSED", by_policy(decision.policy_digest, decision.rule)
             )
         else:
+            self._ask(execution)
+
+    def _ask(self, execution: Execution) -> None:
+        with self._journal.transaction():
+            if self._journal.execution(execution.id).state is not State.ORDERED:
+                return  # cancelled while it was considered
             self._journal.add_review("RUN", execution.id)
-            self.outcomes.changed(
-                self._journal.update_execution(execution.id, state=State.WAITING_CONSENT)
-            )
+            asked = self._journal.update_execution(execution.id, state=State.WAITING_CONSENT)
+        self.outcomes.changed(asked)
 
     def _fail(self, execution: Execution, refusal: Refusal) -> None:
         entitled = refusal.code != "ORDER_NOT_ENTITLED"

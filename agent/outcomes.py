@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from agent.consent import Decision, PolicyFile, Question
@@ -42,10 +43,7 @@ class Outcomes:
 
     def refuse(self, execution: Execution, reason: str, releaser: pb.Releaser) -> None:
         """The site's no, with CONSENT_REFUSED or RELEASE_REFUSED."""
-        refused = self._journal.update_execution(
-            execution.id, state=State.REFUSED, reason=reason, step=""
-        )
-        self._end(refused, releaser)
+        self._end(replace(execution, state=State.REFUSED, reason=reason), releaser)
 
     def ended(self, execution: Execution) -> None:
         """An ordered execution has its result, or has none."""
@@ -59,12 +57,18 @@ class Outcomes:
             log.exception("policy failed", extra={"execution": execution.id})
             decision = Decision("ask", "ask", "default", "")
         if decision.release != "allow":
-            self._journal.add_review("RELEASE", execution.id)
-            self.changed(execution)
+            self._ask(execution)
             return
         releaser = by_policy(decision.policy_digest, decision.rule)
         item = self._results.item(execution, execution.purpose, releaser, order=True)
         self._send(execution, item, State.SUCCEEDED)
+
+    def _ask(self, execution: Execution) -> None:
+        with self._journal.transaction():
+            if self._journal.execution(execution.id).state is not State.WAITING_RELEASE:
+                return  # cancelled, or released, meanwhile
+            self._journal.add_review("RELEASE", execution.id)
+        self.changed(execution)
 
     def refused_there(self, entry: Outgoing) -> None:
         """An order whose result the coordinator refused still needs its one outcome."""
@@ -118,7 +122,8 @@ class Outcomes:
     def _send(self, execution: Execution, item: Item, state: State) -> None:
         """5."""
         try:
-            self._releases.send(item, {"execution": execution.id, "state": state})
+            effect = {"execution": execution.id, "state": state, "reason": execution.reason}
+            self._releases.send(item, effect)
         except Refusal as refusal:
             if refusal.code != "ORDER_ENDED":
                 raise

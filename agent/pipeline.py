@@ -207,8 +207,10 @@ class StepRunner:
     ) -> None:
         state = "STOPPED" if stop.asked() else "FAILED"
         kept = self._journal.step(step.owner, step.task) or kept
-        self._note(_ended(kept, state, refusal), feed)
-        self.discard(step.owner)
+        try:
+            self._note(_ended(kept, state, refusal), feed)
+        finally:
+            self.discard(step.owner)
 
     def _as_before(self, step: Step, known: KeptStep, feed: Feed) -> pb.StepRecord:
         """1."""

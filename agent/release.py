@@ -165,7 +165,12 @@ class Releases:
                 raise Refusal(
                     Kind.CONFLICT, "ORDER_ENDED", f"order {order} has its outcome already"
                 )
-            self._journal.update_execution(effect["execution"], state=State(effect["state"]))
+            self._journal.update_execution(
+                effect["execution"],
+                state=State(effect["state"]),
+                reason=effect.get("reason", ""),
+                step="",
+            )
             self._journal.close_reviews(effect["execution"], effect["state"])
 
     def _become_operational(self, number: int, fingerprint: str) -> None:

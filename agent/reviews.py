@@ -64,7 +64,6 @@ class Reviews:
     def refuse(self, number: int, uid: int) -> Outgoing | None:
         """No: the order ends REFUSED, by this user."""
         shown = self.get(number, uid)
-        self._decide(shown, "refused")
         release = shown.review.kind == "RELEASE"
         reason = "RELEASE_REFUSED" if release else "CONSENT_REFUSED"
         self._outcomes.refuse(shown.execution, reason, local_user(uid))

@@ -72,47 +72,62 @@ class Runs:
                 return Started(found, None)
             key = _job_key(recipe.key, ignore_errors)
             job = self._worker.find(key)
-            if job is not None:
-                return Started(self._journal.execution(self._sources[key]), job)
-            execution = self._journal.add_execution(
-                Execution(
-                    benchmark_id=recipe.benchmark.id,
-                    model_id=recipe.model.id,
-                    model_digest=recipe.model_container.digest,
-                    dataset_id=recipe.dataset.id,
-                    purpose=purpose,
-                    key=recipe.key,
-                    ignore_errors=ignore_errors,
-                )
+            if job is not None and (shared := self._sharing(self._sources[key])):
+                return Started(shared[0], job)
+            if job is None:
+                execution = self._add(recipe, purpose, ignore_errors=ignore_errors)
+                return Started(execution, self._queue(execution, recipe))
+        job.wait()  # it has ended, but for its thread
+        return self.start(recipe, purpose, rerun=rerun, ignore_errors=ignore_errors)
+
+    def _add(self, recipe: Recipe, purpose: str, *, ignore_errors: bool) -> Execution:
+        return self._journal.add_execution(
+            Execution(
+                benchmark_id=recipe.benchmark.id,
+                model_id=recipe.model.id,
+                model_digest=recipe.model_container.digest,
+                dataset_id=recipe.dataset.id,
+                purpose=purpose,
+                key=recipe.key,
+                ignore_errors=ignore_errors,
             )
-            return Started(execution, self._queue(execution, recipe))
+        )
 
     def start_ordered(self, local_id: int, recipe: Recipe) -> None:
         """Run what was ordered and consented to; shares a run of the same content."""
-        self._let_stop(_job_key(recipe.key, False))
+        key = _job_key(recipe.key, False)
+        self._let_stop(key)
         with self._lock:
             if self._journal.execution(local_id).state in ENDED:
                 return  # cancelled while it was considered
-            found = self.cached(recipe, partial=False)
-            if found is not None and found.id != local_id:
-                changes = {"result": found.result, "source_id": found.source_id}
-                execution = self._change(
-                    local_id,
-                    key=recipe.key,
-                    state=State.WAITING_RELEASE,
-                    partial=found.partial,
-                    finished_at=self._journal.now(),
-                    **changes,
-                )
-                self.ended(execution)
+            execution = self._from_cache(local_id, recipe)
+            job = self._worker.find(key)
+            if execution is None and job is None:
+                self._queue(self._change(local_id, key=recipe.key, state=State.QUEUED), recipe)
                 return
-            key = _job_key(recipe.key, False)
-            if self._worker.find(key) is not None:
-                source = self._journal.execution(self._sources[key])
-                self._change(local_id, key=recipe.key, state=source.state, source_id=source.id)
+            if execution is None and (shared := self._sharing(self._sources[key])):
+                state, source_id = shared[0].state, shared[0].source_id
+                self._change(local_id, key=recipe.key, state=state, source_id=source_id)
                 return
-            execution = self._change(local_id, key=recipe.key, state=State.QUEUED)
-            self._queue(execution, recipe)
+        if execution is not None:
+            self.ended(execution)
+        elif job is not None:
+            job.wait()  # it has ended, but for its thread
+            self.start_ordered(local_id, recipe)
+
+    def _from_cache(self, local_id: int, recipe: Recipe) -> Execution | None:
+        found = self.cached(recipe, partial=False)
+        if found is None or found.id == local_id:
+            return None
+        return self._change(
+            local_id,
+            key=recipe.key,
+            state=State.WAITING_RELEASE,
+            partial=found.partial,
+            finished_at=self._journal.now(),
+            result=found.result,
+            source_id=found.source_id,
+        )
 
     def cancel(self, local_id: int, problem: str) -> Execution:
         """End it; its containers are stopped unless another execution shares them."""
@@ -148,9 +163,8 @@ class Runs:
             self._worker.spawn(f"resume:{execution.id}", partial(self._keep_resuming, execution))
 
     def live(self) -> set[str]:
-        """Owners whose containers are wanted."""
-        states = (State.QUEUED, State.RUNNING)
-        return {f"execution:{e.id}" for s in states for e in self._journal.executions(state=s)}
+        """Owners whose containers are wanted: one that was cancelled may be shared by others."""
+        return {f"execution:{each.source_id}" for each in self._under_way()}
 
     def on_step(self, owner: str, step: str, state: str) -> None:
         """A step of some execution changed."""
@@ -160,16 +174,18 @@ class Runs:
                 self._change(execution.id, step=step)
 
     def _adrift(self) -> list[Execution]:
-        """Queued or running by the journal, and no job has them."""
+        """Sources of what is queued or running by the journal, and no job has them."""
         with self._lock:
-            states = (State.RUNNING, State.QUEUED)
-            found = [each for s in states for each in self._journal.executions(state=s)]
-            return [
-                each
-                for each in found
-                if each.source_id == each.id
-                and self._worker.find(_job_key(each.key, each.ignore_errors)) is None
-            ]
+            sources = dict.fromkeys(
+                each.source_id
+                for each in self._under_way()
+                if self._worker.find(_job_key(each.key, each.ignore_errors)) is None
+            )
+            return [self._journal.execution(number) for number in sources]
+
+    def _under_way(self) -> list[Execution]:
+        states = (State.RUNNING, State.QUEUED)
+        return [each for s in states for each in self._journal.executions(state=s)]
 
     def _resume(self, execution: Execution) -> bool:
         """False when the coordinator has to be asked first, and is away."""
@@ -183,9 +199,8 @@ class Runs:
             self._settle_failed(execution.id, refusal)
             return True
         with self._lock:
-            now = self._journal.execution(execution.id)
-            if now.state in (State.QUEUED, State.RUNNING):
-                self._queue(now, recipe)
+            if self._sharing(execution.id):
+                self._queue(execution, recipe)
         return True
 
     def _keep_resuming(self, execution: Execution, job: Job) -> None:
@@ -217,18 +232,14 @@ class Runs:
                 if each.state is not State.RUNNING:
                     self._change(each.id, state=State.RUNNING, reason="", problem="")
             result = self._executor.perform(execution, recipe, job.feed, job.stop)
-            with self._lock:
-                self._settle(
-                    execution.id, result=result.SerializeToString(), partial=result.partial
-                )
+            self._settle(execution.id, result=result.SerializeToString(), partial=result.partial)
         except (Refusal, OSError) as error:
             refusal = refusal_of(explained(error))
             if job.stop.reason == SHUTDOWN:
                 raise refusal from error
             if not job.stop.asked() and self._waits(execution, refusal):
                 return False
-            with self._lock:
-                self._settle_failed(execution.id, refusal, cancelled=job.stop.asked())
+            self._settle_failed(execution.id, refusal, cancelled=job.stop.asked())
             raise refusal from error
         except BaseException:
             self._settle_failed(execution.id, Refusal(Kind.INTERNAL, "INTERNAL", "internal error"))
@@ -252,23 +263,30 @@ class Runs:
         return True
 
     def _settle(self, source_id: int, **changes: Any) -> None:
-        for each in self._sharing(source_id):
-            state = State.WAITING_RELEASE if each.execution_id else State.SUCCEEDED
-            now = self._change(
-                each.id, state=state, step="", finished_at=self._journal.now(), **changes
-            )
-            if each.execution_id:
-                self.ended(now)
+        ended = []
+        with self._lock:
+            for each in self._sharing(source_id):
+                state = State.WAITING_RELEASE if each.execution_id else State.SUCCEEDED
+                now = self._journal.now()
+                ended.append(
+                    self._change(each.id, state=state, step="", finished_at=now, **changes)
+                )
+        self._tell(ended)
 
     def _settle_failed(self, source_id: int, refusal: Refusal, *, cancelled: bool = False) -> None:
-        state = State.CANCELLED if cancelled else State.FAILED
-        for each in self._sharing(source_id):
-            now = self._change(
-                each.id, state=state, step="", reason=refusal.code, problem=refusal.message
-            )
-            log.info("execution ended", extra={"execution": each.id, "code": refusal.code})
-            if each.execution_id:
-                self.ended(now)
+        state, ended = State.CANCELLED if cancelled else State.FAILED, []
+        problem = {"reason": refusal.code, "problem": refusal.message}
+        with self._lock:
+            for each in self._sharing(source_id):
+                ended.append(self._change(each.id, state=state, step="", **problem))
+                log.info("execution ended", extra={"execution": each.id, "code": refusal.code})
+        self._tell(ended)
+
+    def _tell(self, ended: list[Execution]) -> None:
+        """Out of the lock: the policy's answer may need the coordinator's."""
+        for execution in ended:
+            if execution.execution_id:
+                self.ended(execution)
 
     def _sharing(self, source_id: int) -> list[Execution]:
         found = self._journal.executions(source_id=source_id)

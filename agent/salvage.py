@@ -36,8 +36,9 @@ class Salvaged:
 def salvage(path: Path) -> Salvaged:
     """Replace the damaged journal at `path`; refuses with JOURNAL_WHOLE when it can be opened, and
     with the refusals of `open_journal` when something else is wrong with it."""
-    _require_damaged(path)
     backup = path.with_name(BACKUP)
+    _require_damaged(path, backup)
+    path.touch(mode=0o600)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix="salvage-") as folder:
         copied, made = Path(folder) / path.name, Path(folder) / "new.sqlite"
         for suffix in ("", *SIDE_FILES):
@@ -47,7 +48,7 @@ def salvage(path: Path) -> Salvaged:
         based = _based_on(backup, made)
         with closing(open_journal(made)) as target:
             rows = {table: _copy(copied, target, table) for table in _tables(target)}
-            _skip_numbers(target)
+            _skip_numbers(target, _given_out(path.with_name("executions")))
             target.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             target.execute("PRAGMA journal_mode=DELETE")
         damaged = _set_aside(path)
@@ -55,8 +56,8 @@ def salvage(path: Path) -> Salvaged:
     return Salvaged(rows, based, damaged)
 
 
-def _require_damaged(path: Path) -> None:
-    if not path.is_file():
+def _require_damaged(path: Path, backup: Path) -> None:
+    if not path.is_file() and not backup.is_file():
         raise Refusal(
             Kind.NOT_FOUND, "JOURNAL_MISSING", f"{path.name}: expected a journal, got none"
         )
@@ -124,17 +125,24 @@ def _rows(source: sqlite3.Connection, table: str, order: str) -> Iterator[sqlite
     yield from source.execute(sql)
 
 
-def _skip_numbers(target: sqlite3.Connection) -> None:
+def _given_out(executions: Path) -> int:
+    """The highest number that a folder of an execution has."""
+    found = executions.iterdir() if executions.is_dir() else ()
+    return max((int(each.name) for each in found if each.name.isdigit()), default=0)
+
+
+def _skip_numbers(target: sqlite3.Connection, given_out: int) -> None:
     """Steps of executions that are lost would be taken for those of the next ones."""
     target.execute(
         "DELETE FROM steps WHERE owner LIKE 'execution:%' AND "
         "CAST(substr(owner, 11) AS INTEGER) NOT IN (SELECT id FROM executions)"
     )
     target.execute("DELETE FROM orders WHERE local_id NOT IN (SELECT id FROM executions)")
-    target.execute(
-        "UPDATE sqlite_sequence SET seq = seq + ? WHERE name IN ('executions', 'outbox')",
-        (NUMBERS_SKIPPED,),
-    )
+    for table in ("executions", "outbox"):
+        row = target.execute("SELECT seq FROM sqlite_sequence WHERE name = ?", (table,)).fetchone()
+        most = max(given_out, row["seq"] if row else 0) + NUMBERS_SKIPPED
+        target.execute("DELETE FROM sqlite_sequence WHERE name = ?", (table,))
+        target.execute("INSERT INTO sqlite_sequence VALUES (?, ?)", (table, most))
 
 
 def _set_aside(path: Path) -> Path:

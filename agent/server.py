@@ -230,6 +230,7 @@ class Agent:
         self._close.callback(self._release_all)
         self.runner.reserve()
         self.releases.reconcile()
+        self.journal.reopen_reviews()
         self._reconcile()
         self.worker.start()
         self._close.callback(lambda: self.worker.close(self.settings.stop_grace_s + 5))

@@ -5,7 +5,8 @@ A thread drains a queue of envelopes. For each it
  2. finds an envelope that is in the ledger already, and gives its receipt again;
  3. applies the rule for its kind, which refuses or adds the rows that follow;
  4. appends it to the ledger.
-Then one commit makes the whole batch durable, and only then everyone is answered.
+Then one commit makes the whole batch durable, and only then everyone is answered: a no may rest on
+what its neighbours in the batch state, and would be wrong if that were not kept.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from sqlalchemy import exc
@@ -162,7 +164,8 @@ class Notary:
         try:
             writer.begin()
             batch = Batch(writer, [digest(job.envelope) for job in jobs])
-            outcomes = [done for job in jobs if (done := self._consider(writer, batch, job))]
+            noes: list[Callable[[], None]] = []
+            outcomes = [done for job in jobs if (done := self._consider(writer, batch, job, noes))]
             batch.flush()
             writer.commit()
             answers = self._receipts(batch, outcomes)
@@ -171,6 +174,8 @@ class Notary:
             writer.abandon()
             open_jobs = [job for job in jobs if not job.future.done()]
             return self._settle_after(error, open_jobs, again=again)
+        for say in noes:
+            say()
         self._answer(answers)
         return writer
 
@@ -192,10 +197,12 @@ class Notary:
             job.future.set_exception(refusal or refusal_of(error))
         return writer
 
-    def _consider(self, writer: Writer, batch: Batch, job: _Job) -> _Outcome | None:
-        """Steps 1 to 4. A refusal is answered at once and leaves nothing behind."""
+    def _consider(
+        self, writer: Writer, batch: Batch, job: _Job, noes: list[Callable[[], None]]
+    ) -> _Outcome | None:
+        """Steps 1 to 4. A refusal leaves nothing behind but its answer, in `noes`."""
         if job.is_probe:
-            job.future.set_result(None)
+            noes.append(partial(job.future.set_result, None))
             return None
         try:
             opened = self._verify(writer, job)  # 1
@@ -209,7 +216,7 @@ class Notary:
         except Exception as error:
             refusal = refusal_of(error)
             log.info("refused", extra={"caller": job.caller.name, "code": refusal.code})
-            job.future.set_exception(refusal)
+            noes.append(partial(job.future.set_exception, refusal))
             return None
         signer = effect.id if opened.kind == "ParticipantEnrolled" else job.caller.name
         index = batch.append(  # 4

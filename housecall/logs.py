@@ -8,6 +8,7 @@ in the form that it reads (`<6>`; sd-daemon(3)).
 
 from __future__ import annotations
 
+import abc
 import json
 import logging
 import os
@@ -20,7 +21,7 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 _SYSLOG = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
 
 
-class _Lines(logging.Formatter):
+class _Lines(logging.Formatter, abc.ABC):
     """`journal`: the lines go to systemd's."""
 
     def __init__(self, *, journal: bool) -> None:
@@ -34,8 +35,9 @@ class _Lines(logging.Formatter):
         level = next((number for least, number in _SYSLOG if record.levelno >= least), 7)
         return "\n".join(f"<{level}>{each}" for each in line.splitlines())
 
+    @abc.abstractmethod
     def _line(self, record: logging.LogRecord) -> str:
-        raise NotImplementedError
+        """Without its level."""
 
     def _time(self, record: logging.LogRecord) -> str:
         """RFC 3339, in UTC; "" where the journal keeps it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 import yaml
 
 from agent.local.messages import sent
-from agent.records import Outgoing, State
+from agent.records import Execution, Outgoing, State
 from housecall.errors import Refusal
 from housecall.rpc import refusals
 from housecall.v1 import registry_pb2 as reg
@@ -104,6 +105,22 @@ def test_a_person_may_refuse(bench: Bench, north: Site, approve_run: bool) -> No
     assert ended.reason == ("RELEASE_REFUSED" if approve_run else "CONSENT_REFUSED")
 
 
+def test_a_decision_that_nothing_followed_is_asked_for_again(bench: Bench, tmp_path: Path) -> None:
+    settings = site.enrolled(bench, tmp_path)
+    with site.serving(bench, tmp_path, settings) as north:
+        number = bench.order(ready_with_second(bench, north))
+        (review,) = wait_for(north.reviews)
+        assert north.agent.journal.decide_review(review.id, "approved")  # and it dies
+    with site.serving(bench, tmp_path, settings) as north:
+        (again,) = wait_for(north.reviews)
+        with north.api() as api:
+            request = site_pb2.ApproveReviewRequest(id=again.id, digest=again.digest)
+            api.ApproveReview(request)
+        journal = north.agent.journal
+        (local,) = journal.executions(execution_id=number)
+        wait_for(lambda: journal.execution(local.id).state is State.WAITING_RELEASE)
+
+
 def test_a_policy_refuses(bench: Bench, tmp_path: Path) -> None:
     settings = site.enrolled(bench, tmp_path, policy_file=policy(tmp_path, run="refuse"))
     with site.serving(bench, tmp_path, settings) as north:
@@ -146,6 +163,51 @@ def test_a_cancelled_order_stops(bench: Bench, tmp_path: Path) -> None:
         wait_for(lambda: not bench.engine.adopt({"housecall.step": "infer"}))
         assert journal.order(number)
         assert not journal.open_orders()
+
+
+def test_who_shares_a_run_outlives_whoever_began_it(bench: Bench, tmp_path: Path) -> None:
+    go_on = threading.Event()
+
+    def held(step: FakeStep) -> int:
+        return site.infer(step) if go_on.wait(20) else 1
+
+    settings = site.enrolled(bench, tmp_path, policy_file=policy(tmp_path))
+    with site.serving(bench, tmp_path, settings) as north:
+        second, agent = ready_with_second(bench, north, held), north.agent
+        recipe = agent.executor.recipe(1, second.id, "north/1")
+        first = agent.runs.start(recipe, "TEST").execution
+        wait_for(lambda: bench.engine.adopt({"housecall.step": "infer"}))
+        numbers = [bench.order(second)]
+        wait_for(lambda: agent.runs.live() and agent.journal.executions(source_id=first.id)[1:])
+        agent.runs.cancel(first.id, "by hand")
+        assert agent.runner.sweep(lambda: agent.datasets.live() | agent.runs.live()) == 0
+        late = agent.journal.add_execution(replace(first, id=0, source_id=0, execution_id=0))
+        agent.runs.start_ordered(late.id, recipe)
+        assert agent.journal.execution(late.id).state is State.RUNNING
+        go_on.set()
+        assert wait_ended(bench, numbers[0]).state == pb.EXECUTION_STATE_SUCCEEDED
+        wait_for(lambda: agent.journal.execution(late.id).state is State.SUCCEEDED)
+
+
+def test_what_is_shared_goes_on_after_a_restart(bench: Bench, tmp_path: Path) -> None:
+    """Its source was cancelled: nobody but those who share it is under way."""
+    settings = site.enrolled(bench, tmp_path, policy_file=policy(tmp_path, release="ask"))
+    with site.serving(bench, tmp_path, settings) as north:
+        agent, second = north.agent, ready_with_second(bench, north)
+        key = agent.executor.recipe(1, second.id, "north/1").key
+        common = Execution(
+            benchmark_id=1,
+            model_id=second.id,
+            model_digest=second.digest,
+            dataset_id="north/1",
+            purpose="TEST",
+            key=key,
+        )
+        source = agent.journal.add_execution(replace(common, state=State.CANCELLED))
+        sharer = replace(common, state=State.RUNNING, source_id=source.id)
+        kept = agent.journal.add_execution(sharer)
+        agent.runs.reconcile()
+        wait_for(lambda: agent.journal.execution(kept.id).state is State.SUCCEEDED)
 
 
 def test_a_person_at_the_site_cancels(bench: Bench, north: Site) -> None:

@@ -78,6 +78,27 @@ def test_without_a_backup_what_can_be_read_is_all(tmp_path: Path) -> None:
         assert len(journal.executions()) == found.rows["executions"]
 
 
+@pytest.mark.parametrize("gone", [False, True], ids=["empty", "gone"])
+def test_a_lost_journal_is_made_again_from_its_backup_and_never_begun_anew(
+    tmp_path: Path, gone: bool
+) -> None:
+    path, backup = tmp_path / "journal.sqlite", tmp_path / "journal.backup"
+    filled(path)
+    kept = backup.read_bytes()
+    for file in tmp_path.glob("journal.sqlite*"):
+        file.unlink()
+    if not gone:
+        path.touch()
+    with pytest.raises(Refusal) as refused:
+        Journal(path)
+    assert refused.value.code == "JOURNAL_DAMAGED"
+    assert path.exists() is not gone
+    assert backup.read_bytes() == kept
+    assert salvage(path).backup
+    with closing(Journal(path)) as journal:
+        assert journal.executions()
+
+
 def test_a_whole_journal_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "journal.sqlite"
     filled(path)

@@ -93,11 +93,11 @@ def dataset(machine: Machine, shared: Path) -> None:
         folder = shared / "hospital" / part
         folder.mkdir(parents=True)
         (folder / "case").write_text(part)
-    machine.housecall("admin token create --person carla --out /root/carla.token")
-    machine.housecall("enroll --token @/root/carla.token", who="carla")
-    machine.write("/root/preparation.yaml", PREPARATION)
+    machine.housecall("admin token create --person carla --out /srv/carla.token")
+    machine.housecall("enroll --token @/srv/carla.token", who="carla")
+    machine.write("/srv/preparation.yaml", PREPARATION)
     machine.housecall(
-        f"container register --config /root/preparation.yaml --role preparation --name waits "
+        f"container register --config /srv/preparation.yaml --role preparation --name waits "
         f"--image-digest {images.busybox()}",
         who="carla",
     )

@@ -44,7 +44,7 @@ class Machine:
         """The JSON answer of the CLI; a site's command finds the agent's socket by itself."""
         done = self.container.exec_run(
             ["sh", "-c", f"{BIN}/housecall {words} --output json"],
-            environment={"HOUSECALL_HOME": f"/root/{who}"},
+            environment={"HOUSECALL_HOME": f"/srv/{who}"},
             demux=True,
         )
         out, errors = ((part or b"").decode() for part in done.output)

@@ -19,6 +19,7 @@ CASES = 4
 TICK_S = 0.25
 
 _PREPARE = """
+set -e
 n=0
 for f in /raw/data/*; do
   b=${f##*/}
@@ -28,8 +29,9 @@ for f in /raw/data/*; do
 done
 """
 _SANITY = 'test "$(ls /data | wc -l)" = "$(ls /labels | wc -l)"'
-_STATISTICS = 'echo "cases: $(ls /data | wc -l)" > /statistics.yaml'
+_STATISTICS = 'set -e; echo "cases: $(ls /data | wc -l)" > /statistics.yaml'
 _INFER = """
+set -e
 stamp=$(sed -n 's/^stamp: //p' /parameters.yaml)
 ticks=$(sed -n 's/^ticks: //p' /parameters.yaml)
 i=0
@@ -39,6 +41,7 @@ for f in /in/data/*; do echo $stamp > /out/${f##*/}; done
 if [ $((stamp % 23)) = 0 ]; then echo "this model fails"; exit 3; fi
 """
 _EVALUATE = """
+set -e
 stamp=$(cat /in/predictions/* | sort | uniq)
 cases=$(ls /in/predictions | wc -l)
 sleep 0.25
