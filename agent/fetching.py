@@ -4,7 +4,8 @@
     resolves its name. Without one the name is resolved here, and the checked address is dialled.
  2. Loopback, private, link-local and other addresses that are not public are refused unless the
     site allows them, at every redirect anew: a registration must not reach into the hospital. A
-    proxy is asked for names as they stand; only literal addresses are checked then.
+    proxy is asked for names as they stand; only literal addresses are checked then, however
+    they are written.
  3. https is checked against the system's CAs and those of the site's own file.
  4. A transfer that breaks is taken up where it broke, as long as each try brings something.
 
@@ -234,11 +235,11 @@ def _require_public(host: str, addresses: list[str], outward: Outward) -> list[s
     return allowed
 
 
-def _is_public(address: str) -> bool:
-    try:
-        found = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return not (address == "localhost" or address.endswith(".localhost"))
+def _is_public(host: str) -> bool:
+    written = _written(host)
+    found = _literal(written)
+    if found is None:
+        return not (written == "localhost" or written.endswith(".localhost"))
     if isinstance(found, ipaddress.IPv6Address):
         inner = found.ipv4_mapped or found.sixtofour
         if found in _NAT64:
@@ -246,6 +247,24 @@ def _is_public(address: str) -> bool:
         if inner is not None:
             found = inner
     return found.is_global and not found.is_multicast
+
+
+def _written(host: str) -> str:
+    """As a proxy is asked for it: full-width digits are digits there."""
+    try:
+        host = host.encode("idna").decode()
+    except UnicodeError:
+        pass  # http.client fails on it, too
+    return host.rstrip(".").lower()
+
+
+def _literal(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """The address that the text stands for, also as inet_aton(3) takes it: 127.1, 0x7f000001."""
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host.partition("%")[0])
+    with contextlib.suppress(OSError, ValueError):
+        return ipaddress.IPv4Address(socket.inet_aton(host))
+    return None
 
 
 @contextlib.contextmanager

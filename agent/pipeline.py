@@ -13,26 +13,26 @@
  6. The agent's own stop leaves containers alone: the next agent takes them over. Whatever else
     ends a step early ends its container.
 
-Which steps there are is left to `preparation.py` and `execution.py`, watching to `watch.py`.
+Which steps there are is left to `preparation.py` and `execution.py`, watching to `watch.py`, what
+nobody wants any more to `strays.py`.
 """
 
 from __future__ import annotations
 
 import logging
-import secrets
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
+from agent import kept_steps
 from agent.disk import explained, require_room
-from agent.engines.port import Engine, Exit, Running
+from agent.engines.port import Engine, Exit
 from agent.events import Feed, StepChange
 from agent.gpus import GpuPool
 from agent.journal import Journal
 from agent.records import KeptStep
 from agent.step import OWN_ENDS, Cage, Step, StepFailed, failed, spec, too_long
+from agent.strays import Strays
 from agent.traces import of_step
 from agent.uptime import boot_id, elapsed, since_boot
 from agent.watch import POLL_S, Told, Watch
@@ -55,6 +55,7 @@ class StepRunner:
 
     def __init__(self, engine: Engine, gpus: GpuPool, journal: Journal, cage: Cage) -> None:
         self._engine, self._gpus, self._journal, self.cage = engine, gpus, journal, cage
+        self.strays = Strays(engine, gpus, journal, cage)
         self.listener: Callable[[str, str, str], None] = lambda _owner, _step, _state: None
 
     def run(self, step: Step, feed: Feed, stop: Stop) -> pb.StepRecord:
@@ -62,7 +63,11 @@ class StepRunner:
         known = self._journal.step(step.owner, step.task)
         if known is not None and (known.state == "SUCCEEDED" or known.code in OWN_ENDS):
             return self._as_before(step, known, feed)  # 1
-        kept = known if known is not None and known.state == "RUNNING" else _new(step, self, known)
+        kept = (
+            known
+            if known is not None and known.state == "RUNNING"
+            else kept_steps.new(step, self.cage.instance, known)
+        )
         try:
             stop.check()
             with self._gpus_for(step, stop) as gpus:
@@ -75,38 +80,16 @@ class StepRunner:
             if stop.reason != SHUTDOWN:  # 6
                 self._give_up(step, kept, refusal, feed, stop)
             raise refusal from error
-        kept = replace(_ended(kept, "SUCCEEDED", None), bytes=size)
+        kept = replace(kept_steps.ended(kept, "SUCCEEDED", None), bytes=size)
         self._note(kept, feed)
-        self.discard(step.owner)
+        self.strays.discard(step.owner)
         return pb.StepRecord.FromString(kept.record)
-
-    def discard(self, owner: str) -> None:
-        """End whatever containers this owner has; what the engine keeps now is found by `sweep`."""
-        with suppress(Refusal):
-            for container in self._engine.adopt(self.cage.labels(owner)):
-                self._end(container)
-        self._gpus.release(owner)
 
     def reserve(self) -> None:
         """At the start: GPUs of containers that run on are not given to others."""
         for kept in self._journal.begun_steps():
             if kept.gpus:
                 self._gpus.hold(kept.owner, tuple(kept.gpus.split()))
-
-    def sweep(self, owners: Callable[[], set[str]]) -> int:
-        """Remove containers of this very agent that belong to no step under way of `owners`; those
-        of others are left alone. What is there is looked at before who is wanted: a step is written
-        down before it has a container. Raises `Refusal` when the engine is away."""
-        held = self._gpus.holders()
-        found = self._engine.adopt({"housecall.agent": self.cage.instance})
-        wanted = owners()
-        begun = {kept.container for kept in self._journal.begun_steps() if kept.owner in wanted}
-        strays = [each for each in found if each.name not in begun]
-        for container in strays:
-            self._end(container)
-        for owner in held.keys() - wanted:
-            self._gpus.release(owner)
-        return len(strays)
 
     def await_engine(self, stop: Stop) -> None:
         """Until it answers: after a boot it may come up later than the agent."""
@@ -159,20 +142,6 @@ class StepRunner:
                 return found.container_id
         return None
 
-    def _end(self, container: Running) -> None:
-        """One that the engine takes for created may have processes: they end with it only once the
-        engine sees them."""
-        if container.state == "created":
-            try:
-                self._engine.start_created(container.container_id)
-            except Refusal as refusal:
-                if refusal.code == "STEP_EXISTS":
-                    log.warning("container runs unseen", extra={"container": container.name})
-                    return  # the next sweep tries again
-        if container.state in ("created", "running"):
-            self._engine.stop(container.container_id, self.cage.grace_s)
-        self._engine.remove(container.container_id)
-
     def _begin(self, step: Step, kept: KeptStep, feed: Feed) -> KeptStep:
         """2."""
         if kept.tries >= MOST_TRIES:
@@ -208,9 +177,9 @@ class StepRunner:
         state = "STOPPED" if stop.asked() else "FAILED"
         kept = self._journal.step(step.owner, step.task) or kept
         try:
-            self._note(_ended(kept, state, refusal), feed)
+            self._note(kept_steps.ended(kept, state, refusal), feed)
         finally:
-            self.discard(step.owner)
+            self.strays.discard(step.owner)
 
     def _as_before(self, step: Step, known: KeptStep, feed: Feed) -> pb.StepRecord:
         """1."""
@@ -261,37 +230,6 @@ class StepRunner:
         self.listener(kept.owner, kept.name, kept.state)
 
 
-def _new(step: Step, runner: StepRunner, known: KeptStep | None) -> KeptStep:
-    """A step that has no container yet. How often it was tried before is not forgotten."""
-    record = pb.StepRecord(
-        name=step.task,
-        container_digest=step.container.digest,
-        image_digest=step.container.image_digest,
-    )
-    owner, token = step.owner.replace(":", "-"), secrets.token_hex(4)
-    return KeptStep(
-        owner=step.owner,
-        name=step.task,
-        state="",
-        record=record.SerializeToString(),
-        container=f"housecall-{runner.cage.instance[:8]}-{owner}-{step.task}-{token}",
-        digest=step.container.digest,
-        tries=known.tries if known else 0,
-    )
-
-
-def _ended(kept: KeptStep, state: str, refusal: Refusal | None) -> KeptStep:
-    record = pb.StepRecord.FromString(kept.record)
-    record.state = pb.StepState.Value(f"STEP_STATE_{state}")
-    record.exit_code = getattr(refusal, "exit_code", 0)
-    if not record.HasField("started_at"):
-        record.started_at.CopyFrom(_now())
-    if kept.boot_id:
-        record.seconds = round(elapsed(kept.boot_id, kept.boot_s), 3)
-    code, problem = (refusal.code, refusal.message) if refusal else ("", "")
-    return replace(kept, state=state, record=record.SerializeToString(), code=code, problem=problem)
-
-
 def _vanishes(step: Step, kept: KeptStep) -> Refusal:
     return Refusal(
         Kind.NOT_FOUND,
@@ -299,9 +237,3 @@ def _vanishes(step: Step, kept: KeptStep) -> Refusal:
         f"{step.task}: expected its container at the engine, got none after {kept.tries} starts: "
         "something at this site takes it away; see the engine's log, then run it again",
     )
-
-
-def _now() -> Timestamp:
-    stamp = Timestamp()
-    stamp.GetCurrentTime()
-    return stamp

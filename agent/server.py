@@ -273,7 +273,7 @@ class Agent:
         return Upkeep(duties)
 
     def _sweep(self) -> None:
-        removed = self.runner.sweep(lambda: self.datasets.live() | self.runs.live())
+        removed = self.runner.strays.sweep(lambda: self.datasets.live() | self.runs.live())
         if removed:
             log.info("containers of ended work removed", extra={"count": removed})
 

@@ -28,6 +28,7 @@ from housecall.service_secrets import credentials
 
 DEFAULT_FILE = Path("/etc/housecall/agent.toml")
 PREFIX = "HOUSECALL_AGENT_"
+_SEE = "see docs/settings-agent.md"
 
 
 class ProxyUrl(SecretStr):
@@ -172,7 +173,8 @@ class Settings(BaseSettings):
 
 
 def load(file: Path | None) -> Settings:
-    """Settings of `file` (else the default one if it is there) and of the environment."""
+    """Settings of `file` (else the default one if it is there) and of the environment. Raises
+    Refusal SETTINGS_INVALID, whose last clause says what to do."""
     if file is not None and not file.is_file():
         raise _invalid(f"settings file {file}: expected a file, found none; check --config")
     chosen = file or (DEFAULT_FILE if DEFAULT_FILE.is_file() else None)
@@ -185,12 +187,15 @@ def load(file: Path | None) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            text = f"setting {name}: there is no setting of that name; {_SEE}"
+            raise _invalid(text) from error
         raise _invalid(
             f"setting {name} (or {PREFIX}{name.upper()}): {first['msg']}, got "
-            f"{masked(repr(first['input']))}; see docs/settings-agent.md"
+            f"{masked(repr(first['input']))}; {_SEE}"
         ) from error
     except ValueError as error:
-        raise _invalid(f"settings file {chosen}: expected TOML, got {error}") from error
+        raise _invalid(f"settings file {chosen}: expected TOML, got {error}; {_SEE}") from error
 
 
 def listing() -> list[tuple[str, str, str, str]]:

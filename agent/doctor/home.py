@@ -15,7 +15,7 @@ import grpc
 
 from agent.consent import PolicyFile
 from agent.disk import FULL
-from agent.doctor.finding import Skip, Verdict, fail, ok, warn
+from agent.doctor.finding import Level, Skip, Verdict, fail, ok, warn
 from agent.doctor.scene import Scene
 from agent.journal_file import SCHEMA_VERSION
 from agent.journal_reader import JournalReader
@@ -29,7 +29,11 @@ KEYS = ("tls.key", "signing.key")
 
 
 def settings(scene: Scene) -> Verdict:
-    now = scene.settings
+    try:
+        now = scene.settings
+    except Refusal as refusal:
+        found, _, fix = refusal.message.rpartition("; ")
+        return Verdict(Level.FAILED, found, fix, refusal.kind, refusal.code)
     file = scene.config or DEFAULT_FILE
     files = [each for each in (file, now.policy_file) if each is not None and each.exists()]
     for each in files:

@@ -13,7 +13,7 @@ from agent.engines.docker.diagnosis import Diagnosis, diagnose
 from agent.settings import Settings, load
 from housecall.errors import Refusal
 from housecall.identity import Identity
-from housecall.proxy import Proxy
+from housecall.proxy import Proxy, is_set
 from housecall.v1 import registry_pb2
 
 
@@ -78,3 +78,8 @@ class Scene:
     def proxy(self) -> Proxy | None:
         """On the way to the coordinator; the settings' or the environment's."""
         return self.identity.proxy
+
+    @property
+    def has_proxy_set(self) -> bool:
+        """Also where it is not on the way to this address."""
+        return is_set(self.settings.outward().proxy)

@@ -55,6 +55,8 @@ def dns(scene: Scene) -> Verdict:
 
 def proxy(scene: Scene) -> Verdict:
     address = str(scene.coordinator)
+    if scene.proxy is None and scene.has_proxy_set:
+        return ok("set, but not used for this address (loopback or NO_PROXY)")
     if scene.proxy is None:
         return ok("none on the way")
     refusal = proxies.probe(scene.proxy, address, HOP_SECONDS)

@@ -52,6 +52,21 @@ def test_settings_that_cannot_be_read_stop_what_needs_them(site: Patient) -> Non
     assert [each for each in found if found[each].level is Level.FAILED] == ["settings"]
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("slot = 1", "setting slot: there is no setting of that name"),
+        ('proxy = "http://dora:hunter2@x"\nslots = 0', "greater than or equal to 1, got 0"),
+        ("slots =", "expected TOML, got Invalid value (at end of document)"),
+    ],
+)
+def test_wrong_settings_come_with_their_page(site: Patient, text: str, said: str) -> None:
+    site.config.write_text(text)
+    found = site.look("settings")["settings"]
+    assert found.found.endswith(said)
+    assert (found.kind, found.fix) == (Kind.INVALID, "see docs/settings-agent.md")
+
+
 def test_settings_that_others_may_change(site: Patient) -> None:
     site.config.chmod(0o664)
     found = site.look("settings")["settings"]

@@ -277,6 +277,20 @@ def test_a_proxy_that_is_not_there(site: Patient) -> None:
     assert site.look("clock")["dns"].found.startswith("proxy proxy.invalid: ")
 
 
+def test_a_proxy_that_is_not_for_this_address(
+    site: Patient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unused = "set, but not used for this address (loopback or NO_PROXY)"
+    assert site.look("proxy")["proxy"].found == "none on the way"
+    site.settle(proxy=f"http://127.0.0.1:{free_port()}")
+    assert site.look("proxy")["proxy"].found == unused
+    site.settle()
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.invalid:3128")
+    found = site.look("tls")
+    assert found["proxy"].found == unused
+    assert levels(found, "dns", "proxy", "tcp", "tls") == [OK] * 4
+
+
 def test_needs_come_with_a_check_and_in_order() -> None:
     assert [each.name for each in chosen(["tls"])] == ["settings", "dns", "proxy", "tcp", "tls"]
     names = [each.name for each in CHECKS]

@@ -153,6 +153,39 @@ def test_private_places_are_refused(host: str, tmp_path: Path) -> None:
     assert "allow_private_sources" in refusal.message
 
 
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.1",
+        "0x7f000001",
+        "0177.0.0.1",
+        "2130706433",
+        "10.66051",
+        "192.168.1.1.",
+        "files.localhost.",
+        "[fd00::1]",
+        "\uff11\uff12\uff17.1",
+    ],
+)
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_proxy_is_not_asked_for_private_places(scheme: str, host: str, tmp_path: Path) -> None:
+    with connect_proxy({}) as proxy:
+        url = f"{scheme}://{host}/x"
+        refusal = refused(url, tmp_path, proxy=parse(proxy.url), allow_private=False)
+        assert refusal.code == "ADDITIONAL_FILES_PRIVATE"
+        assert proxy.asked == []
+
+
+@pytest.mark.parametrize("host", ["8.8.8.8", "134744072", "files.example.org", "a" * 70])
+def test_a_proxy_is_asked_for_public_places(host: str, tmp_path: Path) -> None:
+    with connect_proxy({}) as proxy:
+        refusal = refused(
+            f"https://{host}/x", tmp_path, proxy=parse(proxy.url), allow_private=False
+        )
+        assert refusal.code == "ADDITIONAL_FILES_UNAVAILABLE"
+        assert f"CONNECT {host}:443" in proxy.asked
+
+
 def test_a_redirect_does_not_lead_inside(source: Source, tmp_path: Path) -> None:
     with connect_proxy({"files.example.org:80": ("127.0.0.1", source.port)}) as proxy:
         url, via = "http://files.example.org/x", parse(proxy.url)

@@ -180,7 +180,7 @@ def test_who_shares_a_run_outlives_whoever_began_it(bench: Bench, tmp_path: Path
         numbers = [bench.order(second)]
         wait_for(lambda: agent.runs.live() and agent.journal.executions(source_id=first.id)[1:])
         agent.runs.cancel(first.id, "by hand")
-        assert agent.runner.sweep(lambda: agent.datasets.live() | agent.runs.live()) == 0
+        assert agent.runner.strays.sweep(agent.runs.live) == 0
         late = agent.journal.add_execution(replace(first, id=0, source_id=0, execution_id=0))
         agent.runs.start_ordered(late.id, recipe)
         assert agent.journal.execution(late.id).state is State.RUNNING
