@@ -251,10 +251,8 @@ def _is_public(host: str) -> bool:
 
 def _written(host: str) -> str:
     """As a proxy is asked for it: full-width digits are digits there."""
-    try:
+    with contextlib.suppress(UnicodeError):  # on which http.client fails, too
         host = host.encode("idna").decode()
-    except UnicodeError:
-        pass  # http.client fails on it, too
     return host.rstrip(".").lower()
 
 

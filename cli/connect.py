@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from housecall.identity import Identity
 
 T = TypeVar("T")
+_CUT_OFF = ("UNREACHABLE", "CANCELLED")
+"""How a stream ends whose other end crashed, or stopped."""
 
 
 @dataclass(frozen=True)
@@ -48,15 +50,25 @@ class End:
         with self.refusals():
             return method(request, timeout=seconds, **named)
 
-    def stream(self, method: Callable[..., Any], request: Any) -> Iterator[Any]:
+    def stream(self, method: Callable[..., Any], request: Any, *, look: str = "") -> Iterator[Any]:
         """A server stream; the call ends when the iterator is closed, or by keepalive when the
-        other end is gone. Raises Refusal."""
-        with self.refusals():
-            call = method(request)
-            try:
-                yield from call
-            finally:
-                call.cancel()
+        other end is gone. `look` is the command that shows work which outlives the other end.
+        Raises Refusal."""
+        begun = False
+        try:
+            with self.refusals():
+                call = method(request)
+                try:
+                    for event in call:
+                        begun = True
+                        yield event
+                finally:
+                    call.cancel()
+        except Refusal as refusal:
+            if not (begun and look and refusal.code in _CUT_OFF):
+                raise
+            text = f"{refusal.message}; what was begun goes on: `{look}`"
+            raise Refusal(refusal.kind, refusal.code, text) from None
 
     def pages(self, method: Callable[..., Any], request: Any, field: str) -> list[Any]:
         """All items of a list that comes in pages."""

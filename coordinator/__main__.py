@@ -81,9 +81,12 @@ def operator_token_command(
 ) -> None:
     """Print a join token for another operator: the way back in when the first one is lost."""
     from coordinator.founding import open_house, operator_token
+    from coordinator.keys import check_keys
 
     settings = read_settings(config, state_dir=state_dir)
-    _show_token(operator_token(settings, open_house(settings), operator), operator, token_out)
+    house = open_house(settings)
+    check_keys(settings, house)
+    _show_token(operator_token(settings, house, operator), operator, token_out)
 
 
 @cli.command(epilog=settings_help())
@@ -93,11 +96,13 @@ def operator_token_command(
 def serve(config: Path | None, state_dir: Path | None, listen: str | None) -> None:
     """Serve until SIGTERM or SIGINT, then drain and exit 0."""
     from coordinator.founding import open_house
+    from coordinator.keys import check_keys
     from housecall import logs
 
     settings = read_settings(config, state_dir=state_dir, listen=listen)
     logs.configure(settings.log_level, settings.log_format)
     house = open_house(settings)
+    check_keys(settings, house)
     if settings.check_at_start:
         check_at_start(settings)
     asyncio.run(_serve(settings, house))

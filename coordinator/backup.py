@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from coordinator.founding import House, open_house
+from coordinator.keys import check_keys, foreign_file
 from coordinator.ledger import root_of
 from coordinator.rebuild import Progress, check_root, rebuild, silent
 from coordinator.settings import Settings
@@ -44,6 +45,7 @@ class Taken:
 def back_up(settings: Settings, out: Path) -> Taken:
     """Write the folder `out`, private to its owner. Refuses where there is one already."""
     house = open_house(settings)
+    check_keys(settings, house)
     if out.exists():
         raise Refusal(Kind.CONFLICT, "BACKUP_EXISTS", f"{out} is there already: name a new folder")
     unfinished = out.with_name(f"{out.name}.unfinished")
@@ -70,6 +72,9 @@ def restore(settings: Settings, source: Path, progress: Progress = silent) -> Ta
     house, checkpoint = _open_backup(settings, source)
     _check_keys(settings.state_dir, source)
     with _rebuilt(source / DATABASE, progress) as reader:
+        foreign = foreign_file(reader, house)
+        if foreign:
+            raise _invalid(source, f"its {foreign} is not of the coordinator whose ledger it holds")
         size = reader.tree_size()
         root = merkle.root(size, reader.node)
         signed = check_checkpoint(checkpoint, house.ledger.verifier_key)
@@ -106,12 +111,14 @@ def _copy_store(source: Store, house: House, path: Path) -> Taken:
 
 def _open_backup(settings: Settings, source: Path) -> tuple[House, str]:
     """The house in a backup, and its checkpoint."""
-    missing = [
-        n for n in (DATABASE, CHECKPOINT, "coordinator.json", *KEYS) if not (source / n).exists()
-    ]
+    parts = (DATABASE, CHECKPOINT, "coordinator.json", "ca", *KEYS)
+    missing = [name for name in parts if not (source / name).exists()]
     if missing:
         raise _invalid(source, f"it has no {', '.join(missing)}")
-    house = open_house(settings.model_copy(update={"state_dir": source}))
+    try:
+        house = open_house(settings.model_copy(update={"state_dir": source}))
+    except Refusal as refusal:
+        raise _invalid(source, refusal.message) from refusal
     return house, (source / CHECKPOINT).read_text()
 
 

@@ -1,6 +1,6 @@
 """The coordinator's beginning: CA, keys, the ledger's first entries, the first operator's token.
 
-Entry 0 introduces the coordinator's own signing key, signed by itself; entry 1 is the first
+Entry 0 introduces the coordinator's own keys (`keys.py`), signed by itself; entry 1 is the first
 operator's join token, signed by that key. From then on everything goes through the rules.
 """
 
@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from coordinator.adoption import Adopted, adopt
 from coordinator.authority import CertificateAuthority
 from coordinator.caller import Caller, CallerRole
+from coordinator.keys import read_key, readable, subjects
 from coordinator.ledger import Batch, Ledger
 from coordinator.models import Participant
 from coordinator.notary import Notary
@@ -57,7 +57,10 @@ def found(
     folder = settings.state_dir
     if (folder / "coordinator.json").exists():
         raise Refusal(
-            Kind.CONFLICT, "ALREADY_FOUNDED", f"{folder} holds a coordinator: serve that one"
+            Kind.CONFLICT,
+            "ALREADY_FOUNDED",
+            f"{folder} holds a coordinator: serve that one, or `restore` its newest backup where "
+            "its store is gone",
         )
     check_trust_domain(trust_domain)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -84,8 +87,10 @@ def open_house(settings: Settings) -> House:
             "NOT_FOUNDED",
             f"there is no coordinator in {settings.state_dir}: run `housecall-coordinator init`",
         )
-    facts = json.loads(path.read_bytes())
-    return _open(settings.state_dir, facts["trust_domain"], facts["address"])
+    with readable(path):
+        facts = json.loads(path.read_bytes())
+        trust_domain, address = str(facts["trust_domain"]), str(facts["address"])
+    return _open(settings.state_dir, trust_domain, address)
 
 
 def operator_token(
@@ -108,14 +113,10 @@ def operator_token(
 
 
 def _open(folder: Path, trust_domain: str, address: str) -> House:
-    ledger_key, signing_key = (
-        serialization.load_pem_private_key((folder / name).read_bytes(), password=None)
-        for name in ("ledger.key", "signing.key")
-    )
-    assert isinstance(ledger_key, Ed25519PrivateKey)
-    assert isinstance(signing_key, Ed25519PrivateKey)
-    ledger = Ledger(f"{trust_domain}/ledger", ledger_key)
-    authority = CertificateAuthority(folder / "ca")
+    ledger = Ledger(f"{trust_domain}/ledger", read_key(folder / "ledger.key"))
+    signing_key = read_key(folder / "signing.key")
+    with readable(folder / "ca"):
+        authority = CertificateAuthority(folder / "ca")
     return House(trust_domain, address, authority, ledger, signing_key)
 
 
@@ -125,8 +126,7 @@ def _first_entry(store: Store, house: House) -> None:
         role=pb.ROLE_OPERATOR,
         signing_key=house.signing_key.public_key().public_bytes_raw(),
     )
-    subject = statement.digest(said.signing_key)
-    envelope = statement.sign(statement.build(said, {house.name: subject}), house.signing_key)
+    envelope = statement.sign(statement.build(said, subjects(house)), house.signing_key)
     writer = store.writer()
     writer.begin()
     if writer.tree_size():

@@ -30,8 +30,17 @@ def read_settings(config: Path | None, **overrides: Any) -> Settings:
         os.environ[CONFIG_VARIABLE] = str(config)
     try:
         return Settings(**{name: value for name, value in overrides.items() if value is not None})
-    except (ValidationError, ValueError) as error:
-        raise Refusal(Kind.INVALID, "SETTINGS_INVALID", f"settings: {error}") from error
+    except ValueError as error:
+        raise Refusal(Kind.INVALID, "SETTINGS_INVALID", _wrong(error)) from error
+
+
+def _wrong(error: ValueError) -> str:
+    found = error.errors() if isinstance(error, ValidationError) else []
+    unknown = [str(each["loc"][0]) for each in found if each["type"] == "extra_forbidden"]
+    if not unknown:
+        return f"settings: {error}"
+    names = ", ".join(unknown)
+    return f"setting {names}: there is no setting of that name; see docs/settings-coordinator.md"
 
 
 def settings_help() -> str:

@@ -75,6 +75,11 @@ def chosen(address: str, given: Proxy | None = None, variable: str = "HTTPS_PROX
     return given or (parse(url) if url else None)
 
 
+def is_set(given: Proxy | None = None, variable: str = "HTTPS_PROXY") -> bool:
+    """Whether rule 1 names one at all."""
+    return given is not None or bool(_variable(variable))
+
+
 def is_direct(address: str) -> bool:
     """Rule 2."""
     if address.startswith("unix:"):

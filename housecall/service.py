@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from housecall.errors import Kind, Refusal
 
@@ -64,6 +65,9 @@ class Machine:
             )
 
     def write(self, path: Path, text: str) -> None:
+        self._require_inside(path)
+        if path.is_symlink():
+            _refuse_link(path)
         if path.is_file() and path.read_text() == text:
             self.say(f"unchanged {path}")
             return
@@ -76,13 +80,21 @@ class Machine:
     def remove(self, path: Path) -> None:
         if not (path.exists() or path.is_symlink()):
             return
-        self.say(f"remove {path}")
+        self._require_inside(path)
+        link = f", a link: {path.readlink()} stays" if path.is_symlink() else ""
+        self.say(f"remove {path}{link}")
         if self.dry_run:
             return
-        if path.is_dir():
+        if path.is_dir() and not link:
             shutil.rmtree(path)
         else:
             path.unlink()
+
+    def _require_inside(self, path: Path) -> None:
+        """No folder on the way may be a link out of `root`, as others can make one there."""
+        folder = Path(os.path.realpath(path.parent))
+        if not folder.is_relative_to(os.path.realpath(self.root)):
+            _refuse_link(path.parent)
 
 
 def install(service: Service, machine: Machine, *, user: str = "") -> None:
@@ -128,7 +140,7 @@ def purged(service: Service, machine: Machine) -> list[Path]:
         machine.path("etc/housecall", service.config),
         *machine.path("etc/credstore").glob(f"{service.name}.*"),
     ]
-    return [path for path in paths if path.exists()]
+    return [path for path in paths if path.exists() or path.is_symlink()]
 
 
 def _files(service: Service, machine: Machine) -> list[tuple[str, Path]]:
@@ -142,6 +154,15 @@ def _files(service: Service, machine: Machine) -> list[tuple[str, Path]]:
 
 def _backoff(service: Service, machine: Machine) -> Path:
     return machine.path("etc/systemd/system", f"{service.name}.service.d", "10-backoff.conf")
+
+
+def _refuse_link(path: Path) -> NoReturn:
+    raise Refusal(
+        Kind.NOT_ALLOWED,
+        "INSTALL_LINK",
+        f"{path}: expected no link, got one to {os.path.realpath(path)}, where nothing is changed; "
+        "remove the link if nobody means it, then run the same command again",
+    )
 
 
 def _of_user(text: str, service: Service, user: str) -> str:

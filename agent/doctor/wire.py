@@ -135,6 +135,7 @@ def _shake(scene: Scene, context: ssl.SSLContext) -> str:
         version = str(shaken.version())
         with suppress(ConnectionError, ssl.SSLEOFError):
             shaken.sendall(_PREFACE)
+        with suppress(ConnectionError, ssl.SSLEOFError):  # its alert, even where we could not send
             if shaken.recv(1):
                 return version
     raise _TurnedAway

@@ -82,7 +82,9 @@ def run(
             benchmark_rows.show_plan(settings, plan)
             return
         request = site_pb2.RunBenchmarkRequest(selection=selection)
-        rows = benchmark_rows.follow(end.stream(stub.RunBenchmark, request))
+        rows = benchmark_rows.follow(
+            end.stream(stub.RunBenchmark, request, look="housecall execution ls")
+        )
     counts = benchmark_rows.count(rows)
     benchmark_rows.show_rows(settings, rows, counts)
     failed = [row["local_execution_id"] for row in rows if not row["result"]]

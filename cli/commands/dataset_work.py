@@ -35,7 +35,8 @@ def prepare(settings: Settings, dataset_id: str, stop: bool) -> None:
             settings.next(f"housecall dataset prepare {dataset_id}")
             return
         request = site_pb2.PrepareDatasetRequest(dataset_id=whole)
-        done = _done(drafts.follow(end.stream(stub.PrepareDataset, request)))
+        look = f"housecall dataset show {dataset_id}"
+        done = _done(drafts.follow(end.stream(stub.PrepareDataset, request, look=look)))
     _refuse_unprepared(done, dataset_id)
     _show_done(settings, done)
     settings.next(f"housecall dataset set-operational {dataset_id}")
@@ -91,7 +92,9 @@ def associate(settings: Settings, dataset_id: str, benchmark: int, yes: bool) ->
     with connect.site(settings) as end:
         whole = drafts.dataset_id(end, dataset_id)
         request = site_pb2.DraftAssociationRequest(dataset_id=whole, benchmark_id=benchmark)
-        events = end.stream(SiteApiStub(end.channel).DraftAssociation, request)
+        events = end.stream(
+            SiteApiStub(end.channel).DraftAssociation, request, look="housecall execution ls"
+        )
         question = f"Ask for dataset {whole} to take part in benchmark {benchmark}?"
         sent = drafts.release(settings, end, events, question=question, yes=yes)
     drafts.show_sent(settings, sent)

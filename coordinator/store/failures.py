@@ -54,7 +54,8 @@ def refusal_for(error: BaseException, place: str) -> Refusal | None:
                 Kind.UNAVAILABLE,
                 "STORE_UNREACHABLE",
                 f"cannot reach the store at {place} ({why}): try again, the same statement counts "
-                "once; the operator checks the database",
+                "once; the operator checks that it runs, and host, port, database, user and "
+                "password in database_url",
             )
         case "STORE_SLOW":
             return Refusal(

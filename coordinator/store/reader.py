@@ -35,9 +35,7 @@ MOST_NODES = 2**16
 class Reader:
     """A session and what may be asked of it."""
 
-    def __init__(
-        self, session: Session, nodes: dict[tuple[int, int], bytes] | None = None
-    ) -> None:
+    def __init__(self, session: Session, nodes: dict[tuple[int, int], bytes] | None = None) -> None:
         """`nodes` are those of the tree that were read before, by whomever."""
         self.session = session
         self._nodes = {} if nodes is None else nodes

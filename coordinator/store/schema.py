@@ -50,8 +50,8 @@ def check(revision: str, place: str) -> None:
         raise Refusal(
             Kind.NOT_READY,
             "STORE_EMPTY",
-            f"{where} holds no ledger: run `housecall-coordinator init` for a new one, or "
-            "`housecall-coordinator restore` with a backup",
+            f"{where} holds no ledger: `housecall-coordinator restore` the newest backup, or run "
+            "`housecall-coordinator init` for a new coordinator",
         )
     if revision > SCHEMA:
         raise Refusal(

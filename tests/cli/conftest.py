@@ -39,6 +39,8 @@ class World:
     site: FakeSite = field(default_factory=FakeSite)
     authority: TestAuthority = field(default_factory=TestAuthority)
     address: str = ""
+    stop: Callable[[], object] = lambda: None
+    """Ends the server, and every call with it."""
 
     def __post_init__(self) -> None:
         self.ledger.registered = self.registry.signed.get
@@ -113,5 +115,6 @@ def _server(world: World) -> Iterator[grpc.Server]:
         server = grpc.server(pool)
         add_RegistryServicer_to_server(cast(Any, world.registry), server)
         add_LedgerServicer_to_server(cast(Any, world.ledger), server)
+        world.stop = lambda: server.stop(None).wait()
         yield server
-        server.stop(None).wait()
+        world.stop()

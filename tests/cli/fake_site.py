@@ -1,7 +1,8 @@
 """An agent's local API with canned work: dataset north/1, its result b1m4d1, two reviews.
 
 Drafts are real statements; `Release` knows only the digest of the newest one. `problem`, when
-set, is refused by every draft; where it `hangs`, preparation waits until its caller is gone.
+set, is refused by every draft; where it `hangs`, a preparation or a run waits until its caller is
+gone.
 """
 
 from __future__ import annotations
@@ -137,9 +138,7 @@ class FakeSite(Servicer):
     def PrepareDataset(self, request: Any, context: grpc.ServicerContext) -> Iterator[WorkEvent]:
         self.asked.append(request)
         yield step("prepare", pb.STEP_STATE_RUNNING)
-        if self.hangs:
-            context.add_callback(self.left_alone.set)
-            self.left_alone.wait(30)
+        self._hang(context)
         yield step("prepare", pb.STEP_STATE_SUCCEEDED, seconds=3)
         yield WorkEvent(done=WorkEvent.Done(text="prepared 42 cases", dataset=self._dataset()))
 
@@ -163,6 +162,7 @@ class FakeSite(Servicer):
             model_id=2, model_name="tree", event=step("infer", pb.STEP_STATE_RUNNING)
         )
         yield site_pb2.RunEvent(step=running)
+        self._hang(context)
         yield site_pb2.RunEvent(row=self.rows[0])
         yield site_pb2.RunEvent(table=site_pb2.RunEvent.Table(rows=self.rows))
 
@@ -198,6 +198,11 @@ class FakeSite(Servicer):
     def CancelLocalExecution(self, request: Any, context: grpc.ServicerContext) -> Any:
         self.asked.append(request)
         return site_pb2.CancelLocalExecutionResponse()
+
+    def _hang(self, context: grpc.ServicerContext) -> None:
+        if self.hangs:
+            context.add_callback(self.left_alone.set)
+            self.left_alone.wait(30)
 
     def _check(self, context: grpc.ServicerContext) -> None:
         if self.problem:

@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 
+import pytest
+
 from tests.cli.conftest import World
 
 HOUSECALL = [sys.executable, "-m", "cli"]
@@ -81,6 +83,27 @@ def test_ctrl_c_says_what_goes_on(at_site: World) -> None:
     assert process.returncode == 130
     assert "interrupted: the work goes on at the site" in said
     assert at_site.site.left_alone.wait(10)
+
+
+@pytest.mark.parametrize(
+    ("words", "look"),
+    [
+        ("dataset prepare 1", "housecall dataset show 1"),
+        ("benchmark run 1 --dataset 1", "housecall execution ls"),
+    ],
+)
+def test_an_agent_that_ends_in_the_middle(at_site: World, words: str, look: str) -> None:
+    at_site.site.hangs = True
+    command = [*HOUSECALL, *words.split()]
+    with subprocess.Popen(
+        command, env=environment(at_site), stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        assert any(line.endswith(": running\n") for line in process.stderr)
+        at_site.stop()
+        _, said = process.communicate(timeout=30)
+    assert process.returncode == 8
+    assert f"what was begun goes on: `{look}`" in said
 
 
 def test_the_scripts_exit_code(at_site: World) -> None:

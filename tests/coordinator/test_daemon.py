@@ -80,7 +80,13 @@ def test_what_init_and_serve_refuse(tmp_path: Path) -> None:
     assert wrong.returncode == 2
     assert "SETTINGS_INVALID" in wrong.stderr
     assert "threads" in wrong.stderr
-    for result in (nothing, again, wrong):
+    (tmp_path / "coordinator.toml").write_text('thread = 4\npassword = "hunter2"\n')
+    unknown = run("serve", "--config", str(tmp_path / "coordinator.toml"))
+    assert unknown.returncode == 2
+    said = "setting thread, password: there is no setting of that name; see docs/settings-coord"
+    assert said in unknown.stderr
+    assert "hunter2" not in unknown.stderr
+    for result in (nothing, again, wrong, unknown):
         assert "Traceback" not in result.stderr
 
 

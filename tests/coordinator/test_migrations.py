@@ -142,7 +142,9 @@ def test_the_programs(tmp_path: Path) -> None:
     done = run("migrate", "--state-dir", str(state))
     assert done.returncode == 0, done.stderr
     assert "schema 0002 now, it had 0001" in done.stdout
-    assert f"{ENTRIES} entries" in run("check", "--state-dir", str(state)).stdout
+    foreign = run("check", "--state-dir", str(state))
+    assert foreign.returncode == 6
+    assert "KEYS_FOREIGN" in foreign.stderr, "the keys of who wrote that store are not here"
     assert "0002 already" in run("migrate", "--state-dir", str(state)).stdout
 
 

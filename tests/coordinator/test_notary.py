@@ -1,4 +1,4 @@
-"""The notary's noes: one that rests on a neighbour in its batch is said only once that one is kept."""
+"""The notary's noes: one that rests on a neighbour in its batch waits until that is kept."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def token(house: House, token_id: str, name: str) -> bytes:
 def test_a_no_that_rests_on_what_was_not_kept_is_not_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two of the same number in one batch; the first is lost to a full disk, so the second counts."""
+    """Two of one number in a batch; the first is lost to a full disk, so the second counts."""
     settings = Settings(state_dir=tmp_path / "c")
     house, commits, real = found(settings, "test", "127.0.0.1:1"), [], Writer.commit
 

@@ -115,6 +115,7 @@ def test_a_database_that_nobody_serves_is_named_without_its_password(driver: str
         Store(f"{driver}://housecall:sesame@127.0.0.1:{port}/ledger")
     assert (caught.value.kind, caught.value.code) == (Kind.UNAVAILABLE, "STORE_UNREACHABLE")
     assert f"127.0.0.1:{port}/ledger" in caught.value.message
+    assert "host, port, database, user and password in database_url" in caught.value.message
     assert "sesame" not in caught.value.message
 
 

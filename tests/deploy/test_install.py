@@ -106,6 +106,58 @@ def test_purge_asks_and_takes_state_and_secrets(tmp_path: Path) -> None:
     assert files(tmp_path) == {"etc/credstore/another.secret"}
 
 
+def test_purge_takes_a_link_and_leaves_what_it_leads_to(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, disk = tmp_path / "root", tmp_path / "disk"
+    install(AGENT, Machine(root))
+    disk.mkdir()
+    (disk / "journal").touch()
+    state = root / "var/lib/housecall-agent"
+    state.parent.mkdir(parents=True)
+    state.symlink_to(disk)
+    uninstall(AGENT, Machine(root), purge=True)
+    assert files(root) == set()
+    assert not state.is_symlink()
+    assert files(disk) == {"journal"}
+    assert f"remove {state}, a link: {disk} stays" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("link", [UNIT, CONFIG, "etc/sysusers.d", "etc"])
+def test_nothing_is_written_through_a_link(tmp_path: Path, link: str) -> None:
+    root, elsewhere = tmp_path / "root", tmp_path / "elsewhere"
+    (root / link).parent.mkdir(parents=True)
+    if link.startswith("etc/") and Path(link).suffix:
+        (root / link).symlink_to(elsewhere)
+    else:
+        elsewhere.mkdir()
+        (root / link).symlink_to(elsewhere, target_is_directory=True)
+    with pytest.raises(Refusal) as caught:
+        install(AGENT, Machine(root))
+    assert caught.value.code == "INSTALL_LINK"
+    assert str(elsewhere) in caught.value.message
+    assert not elsewhere.exists() or files(elsewhere) == set()
+
+
+def test_nothing_is_removed_through_a_link(tmp_path: Path) -> None:
+    root, other = tmp_path / "root", tmp_path / "other"
+    install(AGENT, Machine(other))
+    root.mkdir()
+    (root / "etc").symlink_to(other / "etc")
+    before = files(other)
+    with pytest.raises(Refusal) as caught:
+        uninstall(AGENT, Machine(root), purge=True)
+    assert caught.value.code == "INSTALL_LINK"
+    assert files(other) == before
+
+
+def test_links_within_the_folder_are_followed(tmp_path: Path) -> None:
+    (tmp_path / "usr/etc").mkdir(parents=True)
+    (tmp_path / "etc").symlink_to("usr/etc")
+    install(AGENT, Machine(tmp_path))
+    assert (tmp_path / "usr" / UNIT).is_file()
+
+
 def test_a_program_of_systemd_that_fails_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(Refusal) as caught:
         Machine().run("sh", "-c", "echo no such user >&2; exit 3")

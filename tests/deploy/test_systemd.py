@@ -20,7 +20,10 @@ from tests.deploy.image import image
 from tests.deploy.machine import BIN, Machine, machine
 
 SOCKET = Path("/var/run/docker.sock")
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root may let systemd mount")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(os.geteuid() != 0, reason="only root may let systemd mount"),
+]
 
 
 @pytest.fixture(scope="module")

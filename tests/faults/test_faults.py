@@ -46,6 +46,8 @@ def harness(*words: str) -> tuple[int, dict[str, int], str]:
 
 
 @needs_root
+@pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_nothing_is_lost_doubled_or_stuck() -> None:
     words = ["--seed", "1", "--seconds", "25", "--faults", "20", "--sites", "2"]
     code, found, text = harness(*words)
@@ -55,6 +57,8 @@ def test_nothing_is_lost_doubled_or_stuck() -> None:
 
 
 @needs_root
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_what_is_broken_on_purpose_is_seen(variant: str) -> None:
     """By one of a few seeds: whether a fault comes at the right moment is up to real programs."""
