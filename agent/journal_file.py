@@ -106,11 +106,16 @@ def copy_journal(db: sqlite3.Connection, target: Path) -> None:
     """A whole copy at `target`, complete or absent, while the journal is in use."""
     made = target.with_name(f"{target.name}.part")
     os.close(os.open(made, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600))
-    with closing(sqlite3.connect(made)) as copy:
-        db.backup(copy)
-    with made.open("rb") as file:
-        os.fsync(file.fileno())
-    made.replace(target)
+    try:
+        with closing(sqlite3.connect(made)) as copy:
+            db.backup(copy)
+        with made.open("rb") as file:
+            os.fsync(file.fileno())
+        made.replace(target)
+    except BaseException:  # on a full disk what is half made is in the way of what is needed
+        for left in (made, made.with_name(f"{made.name}-journal")):
+            left.unlink(missing_ok=True)
+        raise
 
 
 def _require_not_lost(path: Path) -> None:

@@ -19,7 +19,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("--seed", type=int, default=secrets.randbelow(10**6))
     parser.add_argument("--seconds", type=float, default=1200.0)
-    parser.add_argument("--faults", type=int, default=0, help="0 = one every 3.6 s")
+    parser.add_argument("--faults", type=int, default=0, help="0 = one every 3.3 s")
     parser.add_argument("--sites", type=int, default=3)
     parser.add_argument("--replicas", type=int, default=2, help="0 = one coordinator on SQLite")
     parser.add_argument("--rest", type=float, default=180.0, help="seconds to come to rest")

@@ -10,7 +10,7 @@ import random
 from dataclasses import dataclass
 from pathlib import Path
 
-SPACING_S = 3.6
+SPACING_S = 3.3
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ class Site:
     def __init__(self, name: str, folder: Path, sockets: Path, link: Link) -> None:
         self.name, self.folder, self.link = name, folder, link
         folder.mkdir(parents=True)
-        self.disk = Disk(folder / "disk", 24)
+        self.disk = Disk(folder / "disk", 96)
         self.state = self.disk.path / "state"
         self.socket = sockets / f"{name}.sock"
         self.policy = folder / "policy.yaml"
