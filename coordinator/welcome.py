@@ -66,7 +66,7 @@ class Welcomes:
         return pb.Order(execution_id=row.id, bundle=bundle, line=row.line)
 
     def news(self, site: str, cursor: int) -> list[pb.News]:
-        """The next page of what concerns the site; nothing when it has heard everything."""
+        """The next page of what concerns the site; one that is not full is the last."""
         with self._store.read() as reader:
             return [
                 pb.News(ledger_index=entry.ledger_index, envelope=entry.envelope)

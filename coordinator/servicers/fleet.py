@@ -21,7 +21,7 @@ from coordinator.gossip import Gossip
 from coordinator.notary import Accepted, Notary
 from coordinator.session import Session
 from coordinator.standing import MOST_CHARACTERS, Standing
-from coordinator.welcome import Welcomes
+from coordinator.welcome import NEWS_PAGE, Welcomes
 from housecall.errors import Kind, Refusal
 from housecall.rpc import refusal_of
 from housecall.statement import digest
@@ -132,11 +132,13 @@ class FleetServicer(fleet_pb2_grpc.FleetServicer):
         yield welcome
         for number in later:
             yield await asyncio.to_thread(self._welcomes.order, number)
-        cursor = hello.cursor
-        while news := await asyncio.to_thread(self._welcomes.news, site, cursor):
+        cursor, more = hello.cursor, True
+        while more:
+            news = await asyncio.to_thread(self._welcomes.news, site, cursor)
+            more = len(news) == NEWS_PAGE
+            cursor = news[-1].ledger_index + 1 if news else cursor
             for item in news:
                 yield pb.CoordinatorMessage(news=item)
-            cursor = news[-1].ledger_index + 1
 
     async def _read(
         self, messages: AsyncIterator[pb.AgentMessage], session: Session, caller: Caller
