@@ -12,7 +12,6 @@ import os
 import shutil
 import signal
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +21,8 @@ from pathlib import Path
 
 import docker
 from docker.errors import DockerException
+
+from examples import apt
 
 STATE_DIR = Path(__file__).resolve().parent.parent / ".demo" / "engine"
 SOCKET = "unix:///var/run/docker.sock"
@@ -95,7 +96,7 @@ def ensure_engine(state_dir: Path, say: Say) -> EngineHandle:
         _forget_the_dead(state_dir)
         running = _dockerd_in(state_dir / "dockerd.pid") or _dockerd_in(SYSTEM_PID_FILE)
         if running is None:
-            _install_if_missing(state_dir, say)
+            _install_if_missing(say)
             say("starting dockerd")
         else:
             say(f"dockerd is running as process {running}; waiting for it")
@@ -159,23 +160,17 @@ def _forget_the_dead(state_dir: Path) -> None:
             pid_file.unlink(missing_ok=True)
 
 
-def _install_if_missing(state_dir: Path, say: Say) -> None:
+def _install_if_missing(say: Say) -> None:
     if os.geteuid() != 0:
         raise EngineError(f"no Docker engine answers, and only root can start one: {INSTALL_HINT}")
     if shutil.which("dockerd", path=_path()):
         return
-    if shutil.which("apt-get") is None:
+    if not apt.available():
         raise EngineError(f"no Docker engine answers, and this is not Debian: {INSTALL_HINT}")
-    log = state_dir / "apt.log"
-    with log.open("w") as out:
-        for words in (["update"], ["install", "-y", "--no-install-recommends", "docker.io"]):
-            say(f"apt-get {' '.join(words)}")
-            environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-            done = subprocess.run(
-                ["apt-get", *words], stdout=out, stderr=out, env=environment, check=False
-            )
-            if done.returncode != 0:
-                raise EngineError(f"apt-get {words[0]} failed; {INSTALL_HINT}\n{_tail(log)}")
+    try:
+        apt.install("docker.io", say)
+    except apt.AptError as error:
+        raise EngineError(f"{error}\n{INSTALL_HINT}") from None
 
 
 def _path() -> str:

@@ -24,6 +24,8 @@ from typing import Any
 
 import psycopg
 
+from examples import apt
+
 START_S = 60.0
 USER = "housecall"
 SETTINGS = {
@@ -38,10 +40,8 @@ SETTINGS = {
 def programs() -> Path:
     """The folder of `initdb` and `postgres`."""
     found = _installed()
-    if found is None and os.geteuid() == 0 and shutil.which("apt-get"):
-        environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-        for words in (["update"], ["install", "-y", "--no-install-recommends", "postgresql"]):
-            subprocess.run(["apt-get", "-qq", *words], env=environment, check=True, timeout=600)
+    if found is None and apt.available():
+        apt.install("postgresql")
         found = _installed()
     if found is None:
         raise RuntimeError(

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from examples import apt
 from examples.images.packing import BuildError, compile_python
 
 PYTHON_PACKAGES = (
@@ -123,14 +124,10 @@ def _download(packages: tuple[str, ...], downloads: Path) -> list[Path]:
             raise BuildError(f"{program} is not here: pass --base python:3.11-slim instead")
     downloads.mkdir(parents=True, exist_ok=True)
     lacking = [name for name in packages if not list(downloads.glob(f"{name}_*.deb"))]
-    if lacking and _apt("download", lacking, downloads).returncode != 0:
-        _apt("update", [], downloads)
-        done = _apt("download", lacking, downloads)
+    words = ("-o", "APT::Sandbox::User=root", "download", *lacking)
+    if lacking and apt.run(*words, folder=downloads).returncode != 0:
+        apt.run("update")
+        done = apt.run(*words, folder=downloads)
         if done.returncode != 0:
             raise BuildError(f"apt-get download failed: {done.stderr.strip()}")
     return [max(downloads.glob(f"{name}_*.deb")) for name in packages]
-
-
-def _apt(action: str, words: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
-    command = ["apt-get", "--quiet", "--quiet", "-o", "APT::Sandbox::User=root", action, *words]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)

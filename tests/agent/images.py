@@ -8,13 +8,15 @@ from __future__ import annotations
 import atexit
 import functools
 import io
-import subprocess
 import tarfile
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import docker
+
+from examples.images import debian
+from examples.images.plan import DOWNLOADS
 
 TAG = "housecall-test/busybox:1"
 _APPLETS = "sh cat cp dd df echo env false head id kill ls mkdir mount seq sleep stat touch true wc"
@@ -66,11 +68,7 @@ def save(image_id: str, path: Path) -> Path:
 
 def _binary() -> bytes:
     with tempfile.TemporaryDirectory() as folder:
-        subprocess.run(
-            ["apt-get", "download", "busybox-static"], cwd=folder, check=True, capture_output=True
-        )
-        (package,) = Path(folder).glob("*.deb")
-        subprocess.run(["dpkg-deb", "-x", str(package), folder], check=True)
+        debian.unpack(debian.BUSYBOX_PACKAGES, Path(folder), DOWNLOADS)
         return (Path(folder) / "bin/busybox").read_bytes()
 
 

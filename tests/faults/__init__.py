@@ -24,8 +24,3 @@
 
 `python -m tests.faults` runs it; `docs/faults.md` says what it does and checks.
 """
-
-import os
-
-# The relay and the desks speak while programs are started: nothing of gRPC's lives on in those.
-os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")

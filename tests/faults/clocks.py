@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.faults import packages
+from examples import apt
 
 PATTERN = "*/faketime/libfaketimeMT.so.1"
 
 
 def library() -> Path | None:
     """None where it is not there and cannot be installed."""
-    found = packages.need("faketime", lambda: _library() is not None)
-    return _library() if found else None
+    if _library() is None and apt.available():
+        apt.install("faketime")
+    return _library()
 
 
 def _library() -> Path | None:

@@ -16,9 +16,9 @@ from typing import Any
 import docker
 from docker.errors import DockerException
 
+from examples import apt
 from examples.images import debian, packing
 from examples.images.plan import DOWNLOADS
-from tests.faults import packages
 from tests.faults.disks import unmount_below
 from tests.faults.programs import (
     Keeper,
@@ -57,8 +57,8 @@ class EngineProgram:
         return self._folder / "data"
 
     def start(self) -> None:
-        if not packages.need("docker.io", lambda: shutil.which("dockerd") is not None):
-            raise RuntimeError("no dockerd: `apt-get install docker.io`, as root")
+        if shutil.which("dockerd") is None:
+            apt.install("docker.io")
         self.program.start()
         wait_for(self.answers, f"dockerd answers (log: {self.program.log})")
 
