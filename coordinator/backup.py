@@ -15,10 +15,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from coordinator.archive import blocks, invalid
 from coordinator.founding import House, open_house
 from coordinator.keys import check_keys, foreign_file
 from coordinator.ledger import root_of
-from coordinator.rebuild import Progress, check_root, rebuild, silent
+from coordinator.rebuild import Progress, check_root, rebuild, replay, silent
 from coordinator.settings import Settings
 from coordinator.store import Reader, Store, migrate
 from coordinator.store.copy import copy
@@ -67,26 +68,57 @@ def back_up(settings: Settings, out: Path) -> Taken:
     return taken
 
 
-def restore(settings: Settings, source: Path, progress: Progress = silent) -> Taken:
-    """Fill an empty database, and the state folder where it is empty, from the backup `source`."""
+def restore(
+    settings: Settings, source: Path, progress: Progress = silent, archive: Path | None = None
+) -> Taken:
+    """Fill an empty database, and the state folder where it is empty, from the backup `source`,
+    and what came after it from `archive`."""
     house, checkpoint = _open_backup(settings, source)
     _check_keys(settings.state_dir, source)
-    with _rebuilt(source / DATABASE, progress) as reader:
-        foreign = foreign_file(reader, house)
-        if foreign:
-            raise _invalid(source, f"its {foreign} is not of the coordinator whose ledger it holds")
-        size = reader.tree_size()
-        root = merkle.root(size, reader.node)
-        signed = check_checkpoint(checkpoint, house.ledger.verifier_key)
-        if (signed.size, signed.root) != (size, root):
-            raise _invalid(
-                source,
-                f"expected {signed.size} entries with root {signed.root.hex()} as its checkpoint "
-                f"says, got {size} with {root.hex()}",
-            )
-        _copy_files(source, settings.state_dir)
-        _fill(settings.store_url, reader)
-    return Taken(size, root, checkpoint)
+    with _rebuilt(source / DATABASE, progress) as rebuilt:
+        with rebuilt.read() as reader:
+            _check_backup(source, reader, house, checkpoint)
+        if archive:
+            _bring_forward(rebuilt, archive, house, progress)
+        with rebuilt.read() as reader:
+            _copy_files(source, settings.state_dir)
+            _fill(settings.store_url, reader)
+            return _taken(reader, house)
+
+
+def _check_backup(source: Path, reader: Reader, house: House, checkpoint: str) -> None:
+    """Refuses BACKUP_INVALID where its entries are not what its checkpoint signs."""
+    foreign = foreign_file(reader, house)
+    if foreign:
+        raise _invalid(source, f"its {foreign} is not of the coordinator whose ledger it holds")
+    size = reader.tree_size()
+    root = merkle.root(size, reader.node)
+    signed = check_checkpoint(checkpoint, house.ledger.verifier_key)
+    if (signed.size, signed.root) != (size, root):
+        raise _invalid(
+            source,
+            f"expected {signed.size} entries with root {signed.root.hex()} as its checkpoint "
+            f"says, got {size} with {root.hex()}",
+        )
+
+
+def _bring_forward(rebuilt: Store, archive: Path, house: House, progress: Progress) -> None:
+    """Replay what an archive holds beyond the backup; what both hold has to be the same."""
+    for block in blocks(archive, house.ledger.verifier_key):
+        with rebuilt.read() as reader:
+            size = reader.tree_size()
+        new = [entry for entry in block.entries if entry.ledger_index >= size]
+        try:
+            replay(rebuilt, new, signatures=True)
+        except Refusal as refusal:
+            raise invalid(archive, refusal.message) from refusal
+        signed = block.checkpoint
+        progress(signed.size, signed.size)
+        with rebuilt.read() as reader:
+            if signed.size > reader.tree_size() or (
+                merkle.root(signed.size, reader.node) != signed.root
+            ):
+                raise invalid(archive, f"its {signed.size} entries are not what it signs")
 
 
 def _copy_files(source: Path, target: Path) -> None:
@@ -100,13 +132,19 @@ def _copy_store(source: Store, house: House, path: Path) -> Taken:
     """One moment of `source` as an SQLite file, read again and hashed before it counts."""
     with contextlib.closing(Store.create(f"sqlite:///{path}")) as made:
         with source.read() as reader:
+            reader.take_time()
             _write(made, reader)
         made.check_file()
         with made.read() as reader:
             size = reader.tree_size()
-            root = root_of(reader.envelopes())
-            check_root(reader, size, root)
-            return Taken(size, root, house.ledger.checkpoint(size, reader.node))
+            check_root(reader, size, root_of(reader.envelopes()))
+            return _taken(reader, house)
+
+
+def _taken(reader: Reader, house: House) -> Taken:
+    size = reader.tree_size()
+    root = merkle.root(size, reader.node)
+    return Taken(size, root, house.ledger.checkpoint(size, reader.node))
 
 
 def _open_backup(settings: Settings, source: Path) -> tuple[House, str]:
@@ -135,7 +173,7 @@ def _check_keys(folder: Path, source: Path) -> None:
 
 
 @contextlib.contextmanager
-def _rebuilt(database: Path, progress: Progress) -> Iterator[Reader]:
+def _rebuilt(database: Path, progress: Progress) -> Iterator[Store]:
     """What follows from the entries of a backup, in memory; the backup itself is not written to."""
     with (
         tempfile.TemporaryDirectory(prefix="housecall-restore-") as folder,
@@ -147,8 +185,7 @@ def _rebuilt(database: Path, progress: Progress) -> Iterator[Reader]:
         with contextlib.closing(Store(f"sqlite:///{path}")) as store, store.read() as reader:
             store.check_file()
             rebuild(reader, rebuilt, progress, signatures=True)
-        with rebuilt.read() as reader:
-            yield reader
+        yield rebuilt
 
 
 def _fill(url: str, source: Reader) -> None:

@@ -5,8 +5,9 @@ A thread drains a queue of envelopes. For each it
  2. finds an envelope that is in the ledger already, and gives its receipt again;
  3. applies the rule for its kind, which refuses or adds the rows that follow;
  4. appends it to the ledger.
-Then one commit makes the whole batch durable, and only then everyone is answered: a no may rest on
-what its neighbours in the batch state, and would be wrong if that were not kept.
+Then one commit makes the whole batch durable, the archive takes it, and only then everyone is
+answered: a no may rest on what its neighbours in the batch state, and would be wrong if that were
+not kept.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from typing import Any
 
 from sqlalchemy import exc
 
+from coordinator.archive import Archive
 from coordinator.caller import Caller, CallerRole
 from coordinator.ledger import Batch, Ledger
 from coordinator.rules import RULES, Effect, Fact
@@ -80,8 +82,11 @@ class Notary:
         store: Store,
         ledger: Ledger,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        *,
+        archive: Archive | None = None,
     ) -> None:
         self._store = store
+        self._archive = archive
         self._ledger = ledger
         self._now = now
         self._jobs: queue.Queue[_Job | None] = queue.Queue()
@@ -169,6 +174,8 @@ class Notary:
             batch.flush()
             writer.commit()
             answers = self._receipts(batch, outcomes)
+            if self._archive:
+                self._archive.follow(writer, batch.size)
             writer.end()
         except Exception as error:
             writer.abandon()

@@ -7,7 +7,7 @@ and compares, within one moment of the store in use; `repair` puts what was rebu
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,6 +46,7 @@ def check_store(store: Store, progress: Progress = silent, *, signatures: bool =
     """Rebuild in memory and compare; refuses LEDGER_DAMAGED where the entries do not replay."""
     store.check_file()
     with contextlib.closing(Store.create("sqlite://")) as rebuilt, store.read() as reader:
+        reader.take_time()
         size = rebuild(reader, rebuilt, progress, signatures=signatures)
         with rebuilt.read() as fresh:
             return Checked(size, merkle.root(size, fresh.node), differences(reader, fresh))
@@ -65,6 +66,7 @@ def repair(store: Store, progress: Progress = silent) -> Checked:
         store.failures(),
     ):
         writer.begin()
+        writer.take_time()
         size = rebuild(writer, rebuilt, progress, signatures=True)
         with rebuilt.read() as fresh:
             root = merkle.root(size, fresh.node)
@@ -80,23 +82,26 @@ def rebuild(
     source: Reader, target: Store, progress: Progress = silent, *, signatures: bool = False
 ) -> int:
     """Replay the ledger of `source` into the empty `target`; gives the number of entries."""
-    writer = target.writer()
     size, count = source.tree_size(), 0
     while entries := source.entries(count, PAGE):
-        writer.begin()
-        batch = Batch(writer, [])
-        for entry in entries:
-            _replay(writer, batch, entry, signatures=signatures)
-        batch.flush()
-        writer.commit()
-        writer.end()
+        replay(target, entries, signatures=signatures)
         count += len(entries)
         progress(count, size)
-    writer.close()
     return count
 
 
-def _replay(writer: Writer, batch: Batch, entry: LedgerEntry, *, signatures: bool) -> None:
+def replay(target: Store, entries: Sequence[LedgerEntry], *, signatures: bool) -> None:
+    """Append to `target` the entries that come next, in one transaction, each by its rule."""
+    with contextlib.closing(target.writer()) as writer:
+        writer.begin()
+        batch = Batch(writer, [])
+        for entry in entries:
+            _append(writer, batch, entry, signatures=signatures)
+        batch.flush()
+        writer.commit()
+
+
+def _append(writer: Writer, batch: Batch, entry: LedgerEntry, *, signatures: bool) -> None:
     """The rule decides again, on the same facts."""
     if entry.ledger_index != batch.size:
         raise _damaged(batch.size, "it is missing")

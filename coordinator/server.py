@@ -21,6 +21,7 @@ from cryptography import x509
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from coordinator.archive import Archive
 from coordinator.fleet import Fleet, Tidings
 from coordinator.founding import House
 from coordinator.gossip import Gossip
@@ -123,7 +124,8 @@ async def serving(settings: Settings, house: House) -> AsyncIterator[int]:
             stack.callback(hold(settings.state_dir).close)
         stack.callback(pool.shutdown)
         telemetry = stack.enter_context(Telemetry(settings, store, house, fleet))
-        notary = stack.enter_context(Notary(store, house.ledger))
+        archive = _archive(stack, settings, store, house)
+        notary = stack.enter_context(Notary(store, house.ledger, archive=archive))
         telemetry.follow(notary)
         gate = EdgeInterceptor(Gatekeeper(store, house.trust_domain), telemetry, pool)
         server = grpc.aio.server(interceptors=[gate], options=_options(settings))
@@ -142,6 +144,19 @@ async def serving(settings: Settings, house: House) -> AsyncIterator[int]:
                     yield port
             finally:
                 await _drain(server, healthy, fleet, settings.drain_seconds)
+
+
+def _archive(
+    stack: contextlib.ExitStack, settings: Settings, store: Store, house: House
+) -> Archive | None:
+    """Where every entry goes as well: whole before anyone is served."""
+    if settings.archive_dir is None:
+        return None
+    archive = stack.enter_context(Archive(settings.archive_dir, house.ledger))
+    with store.read() as reader:
+        archive.check(reader)
+        archive.follow(reader, reader.tree_size())
+    return archive
 
 
 @contextlib.asynccontextmanager

@@ -66,6 +66,11 @@ class Settings(BaseSettings):
         description="Where spans go by OTLP, as https://host:4317; empty = nowhere.",
     )
 
+    archive_dir: Path | None = Field(
+        default=None,
+        description="Folder, on another disk, to which every entry is written as well before "
+        "anyone is answered; none = no archive.",
+    )
     check_at_start: bool = Field(
         default=True,
         description="Compare every table with what the ledger makes of it before serving.",

@@ -129,13 +129,20 @@ def backup(config: Path | None, state_dir: Path | None, out: Path) -> None:
 @CONFIG
 @STATE
 @click.argument("source", type=click.Path(path_type=Path), metavar="BACKUP")
-def restore(config: Path | None, state_dir: Path | None, source: Path) -> None:
+@click.option(
+    "--archive",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Folder with the archive: what came after the backup is appended from it.",
+)
+def restore(
+    config: Path | None, state_dir: Path | None, source: Path, archive: Path | None
+) -> None:
     """Fill an empty database and state folder from BACKUP, which is verified first."""
     from coordinator import backup
 
     settings = read_settings(config, state_dir=state_dir)
     with _files(), _alone(settings):
-        taken = backup.restore(settings, source, Progress())
+        taken = backup.restore(settings, source, Progress(), archive)
     click.echo(f"{taken.size} entries, root {taken.root.hex()}: restored")
 
 

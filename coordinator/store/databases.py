@@ -75,6 +75,14 @@ def open_engine(url: URL) -> Engine:
     return create_engine(url, pool_pre_ping=True, max_overflow=-1, connect_args=limits)
 
 
+def take_time(connection: Connection) -> None:
+    """Lift the limits for the connection's transaction: it looks at everything, and idles while
+    what it saw is replayed."""
+    if connection.dialect.name == "postgresql":
+        for name in ("statement_timeout", "idle_in_transaction_session_timeout"):
+            connection.exec_driver_sql(f"SET LOCAL {name} = 0")
+
+
 def make_file(url: URL) -> None:
     """An empty SQLite file that only its owner reads; nothing for another database."""
     if url.get_backend_name() == "sqlite" and url.database:

@@ -24,6 +24,7 @@ from coordinator.models import (
     Participant,
     Result,
 )
+from coordinator.store.databases import take_time
 from housecall.errors import Kind, Refusal
 from housecall.v1 import registry_pb2 as reg
 from housecall.v1 import statements_pb2 as pb
@@ -39,6 +40,10 @@ class Reader:
         """`nodes` are those of the tree that were read before, by whomever."""
         self.session = session
         self._nodes = {} if nodes is None else nodes
+
+    def take_time(self) -> None:
+        """Lift the store's limits on how long this transaction may last and idle."""
+        take_time(self.session.connection())
 
     # rows by key
 

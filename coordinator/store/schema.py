@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import URL, Connection, Engine, func, inspect, select, text
 
-from coordinator.store.databases import WRITES
+from coordinator.store.databases import WRITES, take_time
 from coordinator.store.files import copy_database
 from housecall.errors import Kind, Refusal
 
@@ -73,8 +73,7 @@ def alone(engine: Engine) -> Iterator[Connection]:
     """A transaction beside which nobody writes; committed at the end. No limit on its time."""
     with engine.execution_options(**{WRITES: True}).begin() as connection:
         if engine.dialect.name == "postgresql":
-            connection.execute(text("SET LOCAL statement_timeout = 0"))
-            connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
+            take_time(connection)
             connection.execute(select(func.pg_advisory_xact_lock(APPENDING)))
         yield connection
 

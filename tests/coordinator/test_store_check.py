@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import socket
 import sqlite3
+import time
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from sqlalchemy import text
@@ -13,7 +15,7 @@ from sqlalchemy import text
 from coordinator.founding import found, open_house, operator_token
 from coordinator.ledger import root_of
 from coordinator.notary import Notary
-from coordinator.rebuild import repair
+from coordinator.rebuild import check_store, repair
 from coordinator.settings import Settings
 from coordinator.store import Store
 from coordinator.upkeep import check_at_start
@@ -67,6 +69,21 @@ def settings(tmp_path: Path, database_url: str) -> Settings:
 def change(settings: Settings, statement: str) -> None:
     with contextlib.closing(Store(settings.store_url)) as store, store.engine.begin() as connection:
         connection.execute(text(statement))
+
+
+def test_a_slow_machine_is_no_reason_to_be_thrown_out(tmp_path: Path, postgresql_url: str) -> None:
+    """The transaction idles while pages are replayed; the server's limit is for hanging ones."""
+    options = "-c idle_in_transaction_session_timeout=1000"
+    url = f"{postgresql_url}&options={quote(options)}"
+    made = Settings(state_dir=tmp_path / "c", database_url=url)
+    operator_token(made, found(made, "test", "127.0.0.1:1"), "olga")
+
+    def slow(done: int, of: int) -> None:
+        time.sleep(1.2)  # longer than the limit
+
+    with contextlib.closing(Store(made.store_url)) as store:
+        assert check_store(store, slow).size == 2
+        assert repair(store, slow).size == 2
 
 
 @pytest.mark.parametrize("what", WRONG)

@@ -176,12 +176,18 @@ class World:
 
 
 @contextlib.contextmanager
-def world(folder: Path, database_url: str = "", adopted: Adopted | None = None) -> Iterator[World]:
+def world(
+    folder: Path,
+    database_url: str = "",
+    adopted: Adopted | None = None,
+    archive_dir: Path | None = None,
+) -> Iterator[World]:
     port = free_port()
     settings = Settings(
         state_dir=folder / "coordinator",
         listen=f"127.0.0.1:{port}",
         database_url=database_url,
+        archive_dir=archive_dir,
     )
     house = found(settings, TRUST_DOMAIN, f"127.0.0.1:{port}", adopted)
     token = operator_token(settings, house, "olga")
