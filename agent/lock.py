@@ -18,7 +18,7 @@ def only_one(state: Path) -> int:
     except OSError:
         os.close(lock)
         raise Refusal(
-            Kind.CONFLICT,
+            Kind.UNAVAILABLE,
             "AGENT_RUNNING",
             f"state folder {state}: another agent uses it; stop that one first",
         ) from None

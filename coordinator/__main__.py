@@ -30,6 +30,8 @@ from housecall.service import Service
 from housecall.service_commands import service_commands
 
 log = logging.getLogger("coordinator")
+
+STOPS = (signal.SIGTERM, signal.SIGINT)
 _FILE = click.Path(path_type=Path)
 
 
@@ -101,6 +103,8 @@ def serve(config: Path | None, state_dir: Path | None, listen: str | None) -> No
 
     settings = read_settings(config, state_dir=state_dir, listen=listen)
     logs.configure(settings.log_level, settings.log_format)
+    for number in STOPS:  # until the event loop takes them: nothing is under way yet
+        signal.signal(number, lambda *_: sys.exit(0))
     house = open_house(settings)
     check_keys(settings, house)
     if settings.check_at_start:
@@ -113,7 +117,7 @@ async def _serve(settings: Settings, house: Any) -> None:
     from housecall.notify import notify
 
     stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in STOPS:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with serving(settings, house):
         notify("READY=1")

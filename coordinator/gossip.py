@@ -31,6 +31,7 @@ from coordinator.fleet import Claim, Fleet
 from coordinator.preparations import read_preparation
 from coordinator.standing import Standing, read_doing, read_standing
 from coordinator.store.bus import MOST_BYTES, Bus, Ears, deaf
+from housecall.watchdog import Stuck
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +53,7 @@ class Gossip:
         self._preparing: set[str] = set()
         self._claims: dict[str, asyncio.Future[Claim]] = {}
         self._stirred = asyncio.Event()
+        self._beat_at = time.monotonic()
         self._loop = asyncio.get_running_loop()
         fleet.tell_site = self._tell_site
         fleet.tell_progress = self._tell_progress
@@ -76,10 +78,22 @@ class Gossip:
                     await self._stirred.wait()
                     await asyncio.sleep(GATHER_SECONDS)
             self._stirred.clear()
-            self._lose_the_silent()
-            if not self._peers or not (self._sites or self._doing or self._preparing):
-                self._say({})
-            self._flush()
+            try:
+                self._beat()
+            except Exception:  # a defect must not make this replica look gone
+                log.exception("cannot tell the other replicas")
+
+    def check(self) -> None:
+        """Raises Stuck where the other replicas have heard nothing for long."""
+        if time.monotonic() - self._beat_at > GONE_SECONDS:
+            raise Stuck("gossip: other replicas take this one for gone")
+
+    def _beat(self) -> None:
+        self._lose_the_silent()
+        if not self._peers or not (self._sites or self._doing or self._preparing):
+            self._say({})
+        self._flush()
+        self._beat_at = time.monotonic()
 
     def bye(self) -> None:
         self._say({"bye": True})

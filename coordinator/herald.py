@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
 
 from sqlalchemy import exc
@@ -26,12 +27,14 @@ from coordinator.store import Reader, Store
 from coordinator.store.growth import Head, concerned, heads, ordered, sites_of
 from housecall.errors import Refusal
 from housecall.v1 import fleet_pb2 as pb
+from housecall.watchdog import Stuck
 
 log = logging.getLogger(__name__)
 
 PAGE = 500
 LOOK_SECONDS = 30.0
 RETRY_SECONDS = 1.0
+STUCK_SECONDS = 3 * LOOK_SECONDS
 
 
 class Herald:
@@ -42,6 +45,7 @@ class Herald:
         self._grew = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="herald", daemon=True)
+        self._looked_at = time.monotonic()
         with store.read() as reader:
             self._next = reader.tree_size()
 
@@ -58,14 +62,24 @@ class Herald:
         """The ledger grew, or may have grown. For any thread."""
         self._grew.set()
 
+    def check(self) -> None:
+        """Raises Stuck where no look has come to an end for long."""
+        if time.monotonic() - self._looked_at > STUCK_SECONDS:
+            raise Stuck("the herald: sites hear of nothing new")
+
     def _run(self) -> None:
         while not self._stopping.is_set():
             try:
                 while self._look():
                     pass
                 wait = LOOK_SECONDS
+                self._looked_at = time.monotonic()
             except (exc.SQLAlchemyError, Refusal) as error:
                 log.warning("cannot follow the ledger yet", extra={"problem": type(error).__name__})
+                wait = RETRY_SECONDS
+                self._looked_at = time.monotonic()  # no is an answer
+            except Exception:  # a defect must not leave every site without news
+                log.exception("cannot follow the ledger")
                 wait = RETRY_SECONDS
             self._grew.wait(wait)
             self._grew.clear()

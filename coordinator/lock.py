@@ -18,7 +18,7 @@ def hold(folder: Path) -> IO[bytes]:
     except OSError:
         file.close()
         raise Refusal(
-            Kind.CONFLICT,
+            Kind.UNAVAILABLE,
             "COORDINATOR_RUNNING",
             f"another housecall-coordinator uses {folder} already: stop that one first",
         ) from None

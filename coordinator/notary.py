@@ -114,7 +114,9 @@ class Notary:
         return future
 
     def _enqueue(self, job: _Job) -> None:
-        """Who comes after the end is turned away: they send it again to whoever serves next."""
+        """What is taken is decided: nobody can cancel it any more. Who comes after the end is
+        turned away: they send it again to whoever serves next."""
+        job.future.set_running_or_notify_cancel()
         with self._entrance:
             if not self._closed:
                 self._jobs.put(job)

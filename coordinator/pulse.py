@@ -3,6 +3,7 @@
  1. The event loop runs the round.
  2. The notary answers, after whatever is in front of it, out of a transaction of its own.
  3. The pool of the unary calls has a thread that asks the store.
+ 4. Threads and tasks that tell sites and replicas what is new came round not long ago (`follow`).
 
 A store that is away says no to 2 and 3: an answer, and no reason to restart
 (`housecall/watchdog.py`).
@@ -11,6 +12,7 @@ A store that is away says no to 2 and 3: an answer, and no reason to restart
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from concurrent.futures import Executor
 
 from coordinator.notary import Notary
@@ -22,9 +24,16 @@ class Pulse:
 
     def __init__(self, notary: Notary, store: Store, pool: Executor) -> None:
         self._notary, self._store, self._pool = notary, store, pool
+        self._followed: list[Callable[[], None]] = []
+
+    def follow(self, *checks: Callable[[], None]) -> None:
+        """Each raises Stuck where its room has not moved for long."""
+        self._followed += checks
 
     async def check(self) -> None:
-        """Returns, hangs, or raises Refusal where the store says no."""
+        """Returns, hangs, raises Stuck, or raises Refusal where the store says no."""
+        for check in self._followed:
+            check()
         await asyncio.wrap_future(self._notary.probe())
         await asyncio.get_running_loop().run_in_executor(self._pool, self._ask_the_store)
 

@@ -136,7 +136,7 @@ async def serving(settings: Settings, house: House) -> AsyncIterator[int]:
         port = _listen(server, settings.listen, house)
         pulse = Pulse(notary, store, pool)
         await pulse.check()
-        async with _news(store, notary, fleet, bus, gossip):
+        async with _news(store, notary, fleet, bus, gossip, pulse):
             await server.start()
             log.info("serving", extra={"listen": settings.listen, "port": port})
             try:
@@ -161,7 +161,7 @@ def _archive(
 
 @contextlib.asynccontextmanager
 async def _news(
-    store: Store, notary: Notary, fleet: Fleet, bus: Bus, gossip: Gossip
+    store: Store, notary: Notary, fleet: Fleet, bus: Bus, gossip: Gossip, pulse: Pulse
 ) -> AsyncIterator[None]:
     """Sites hear of what is appended here and at other replicas, and replicas of each other."""
     loop = asyncio.get_running_loop()
@@ -174,6 +174,7 @@ async def _news(
         notary.listeners.append(lambda _: herald.wake())
         bus.open(gossip.ears(herald.wake))
         talking = asyncio.create_task(gossip.run(), name="gossip")
+        pulse.follow(herald.check, gossip.check)
         try:
             yield
         finally:

@@ -91,7 +91,7 @@ class Relay:
         with socket.socket(socket.AF_UNIX) as probe, suppress(OSError):
             probe.connect(str(self._public))
             raise Refusal(
-                Kind.CONFLICT,
+                Kind.UNAVAILABLE,
                 "AGENT_RUNNING",
                 f"socket {self._public}: an agent answers there already; stop it first",
             )

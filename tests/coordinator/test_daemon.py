@@ -62,10 +62,27 @@ def test_init_serve_notify_stop(tmp_path: Path) -> None:
         assert notices.recv(100) == b"STOPPING=1"
         process.communicate(timeout=30)
         assert process.returncode == 0
-    assert second.returncode == 5
+    assert second.returncode == 8
     assert "COORDINATOR_RUNNING" in second.stderr
     assert third.returncode == 8
     assert "CANNOT_LISTEN" in third.stderr
+
+
+def test_a_stop_before_it_serves_is_clean(tmp_path: Path) -> None:
+    """While it waits for a database that takes connections and says nothing."""
+    assert init(tmp_path / "state", 1).returncode == 0
+    serve = [str(PROGRAM), "serve", "--state-dir", str(tmp_path / "state")]
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(60)
+        url = f"postgresql://x@127.0.0.1:{silent.getsockname()[1]}/x?connect_timeout=60"
+        environment = {**os.environ, "HOUSECALL_COORDINATOR_DATABASE_URL": url}
+        with (
+            subprocess.Popen(serve, env=environment, stderr=subprocess.PIPE) as process,
+            silent.accept()[0],
+        ):
+            process.send_signal(signal.SIGTERM)
+            _, said = process.communicate(timeout=30)
+    assert (process.returncode, b"Traceback" in said) == (0, False)
 
 
 def test_what_init_and_serve_refuse(tmp_path: Path) -> None:

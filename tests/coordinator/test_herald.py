@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import threading
 from datetime import UTC, datetime
 
 import pytest
@@ -15,6 +16,7 @@ from coordinator.notary import Notary
 from coordinator.store import Store
 from housecall import statement
 from housecall.v1 import statements_pb2 as pb
+from housecall.watchdog import Stuck
 from tests.coordinator.test_fleet import order_line, prepared
 from tests.coordinator.world import Party, World, sha
 
@@ -57,6 +59,39 @@ def test_a_wake_that_got_lost_loses_nothing(
     with Herald(store, Told(), told.put), Notary(store, coordinator.house.ledger) as notary:
         notary.append(revocation(mona), caller(mona))
         assert told.get(timeout=10).revoked == [mona.name]
+    store.close()
+
+
+def test_a_defect_is_tried_again_and_seen(
+    coordinator: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody is left without news; the watchdog hears of it where it lasts."""
+    monkeypatch.setattr(heralds, "RETRY_SECONDS", 0.05)
+    mona = coordinator.join("mona", pb.ROLE_PERSON)
+    store, told = Store(coordinator.settings.store_url), queue.Queue[Tidings]()
+    broken, tried = threading.Event(), threading.Event()
+    broken.set()
+
+    def tell(tidings: Tidings) -> None:
+        tried.set()
+        if broken.is_set():
+            raise RuntimeError("a defect")
+        told.put(tidings)
+
+    with Herald(store, Told(), tell) as herald:
+        mona_revoked = revocation(mona)
+        herald.check()
+        with Notary(store, coordinator.house.ledger) as notary:
+            notary.append(mona_revoked, caller(mona))
+        herald.wake()
+        assert tried.wait(10)
+        with monkeypatch.context() as patch:
+            patch.setattr(heralds, "STUCK_SECONDS", 0.0)
+            with pytest.raises(Stuck, match="sites hear of nothing new"):
+                herald.check()
+        broken.clear()
+        assert told.get(timeout=10).revoked == [mona.name]
+        herald.check()
     store.close()
 
 

@@ -66,3 +66,18 @@ def test_a_no_that_rests_on_what_was_not_kept_is_not_said(
 def notary_answers(store: Store, house: House, envelope: bytes) -> BaseException | None:
     with Notary(store, house.ledger) as notary:
         return notary.submit(envelope, Scribe(house).caller).exception(timeout=20)
+
+
+def test_who_stops_waiting_stops_nobody_else(tmp_path: Path) -> None:
+    """As the watchdog does at a stop: what it asked is cancelled while the notary works on it."""
+    house = found(Settings(state_dir=tmp_path / "c"), "test", "127.0.0.1:1")
+    scribe = Scribe(house)
+    with contextlib.closing(Store(f"sqlite:///{tmp_path}/c/coordinator.db")) as store:
+        notary = Notary(store, house.ledger)
+        probe, left = notary.probe(), notary.submit(scribe.envelope(), scribe.caller)
+        probe.cancel()
+        left.cancel()
+        waited_for = notary.submit(scribe.envelope(), scribe.caller)
+        with notary:
+            assert waited_for.result(timeout=20).index == 2
+    assert not probe.cancelled()
