@@ -63,10 +63,12 @@ def built(options: Options) -> Iterator[World]:
     shutil.rmtree(options.folder, ignore_errors=True)
     options.folder.mkdir(parents=True)
     namespaces.sweep()
+    clocks.sweep()
     sockets = Path(tempfile.mkdtemp(prefix="hcf-"))
     sockets.chmod(0o755)
     with contextlib.ExitStack() as stack:
         stack.callback(shutil.rmtree, sockets, ignore_errors=True)
+        stack.callback(clocks.sweep)
         world = _build(Ground(options, sockets, stack, clocks.library()))
         stack.callback(_end_programs, world.keeper)
         yield world
