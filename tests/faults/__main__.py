@@ -44,7 +44,8 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     began = time.monotonic()
     verdict = run(options, lambda line: _say(line, began))
-    print(f"{verdict.line()}\nseed {asked.seed}; evidence in {options.folder}", flush=True)
+    print(f"boundaries: {verdict.boundaries}\n{verdict.line()}")
+    print(f"seed {asked.seed}; evidence in {options.folder}", flush=True)
     return 0 if verdict.good else 1
 
 

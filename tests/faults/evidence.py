@@ -27,24 +27,22 @@ def show(world: World, happened: Counter[str], missed: Counter[str], say: Say) -
 
 def keep(world: World, verdict: Verdict, say: Say) -> None:
     """`commits.json` and `verdict.json`, and the most telling of both."""
-    _commits(world, say)
-    file = world.options.folder / "verdict.json"
-    file.write_text(json.dumps(verdict.found, indent=1))
-    for word, lines in verdict.found.items():
+    deaths = _deaths(world)
+    never = sorted(side for side, count in deaths.items() if not count)
+    verdict.boundaries = f"{len(deaths) - len(never)} of {len(deaths)} sides"
+    for name, content in (("commits.json", deaths), ("verdict.json", verdict.found)):
+        (world.options.folder / name).write_text(json.dumps(content, indent=1))
+    for word, lines in {"nobody died at": never, **verdict.found}.items():
         for line in lines[:MOST_LINES]:
             say(f"{word}: {line}")
 
 
-def _commits(world: World, say: Say) -> None:
-    """How often somebody died at each side of a commit; those where nobody did are named."""
+def _deaths(world: World) -> dict[str, int]:
+    """How often somebody died at each side of a commit."""
     deaths: dict[str, int] = {}
     for kind, traps in world.traps.items():
         folder = traps[0].parent
         died = Counter(boundaries.deaths(folder))
         program = kind.removesuffix("-boundary")
-        deaths |= {f"{program}: {side}": died[side] for side in boundaries.sides(folder)}
-    (world.options.folder / "commits.json").write_text(json.dumps(deaths, indent=1))
-    never = sorted(side for side, count in deaths.items() if not count)
-    say(f"boundaries: {len(deaths) - len(never)} of {len(deaths)} sides")
-    for side in never:
-        say(f"  nobody died at {side}")
+        deaths |= {f"{program} {side}": died[side] for side in boundaries.sides(folder)}
+    return deaths

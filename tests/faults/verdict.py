@@ -25,9 +25,11 @@ WORDS = ("lost", "duplicated", "stuck", "differs")
 
 @dataclass
 class Verdict:
-    """One line of evidence for each thing that is wrong, by its word."""
+    """One line of evidence for each thing that is wrong, by its word. `boundaries` says at how many
+    sides of commits somebody died."""
 
     faults: int = 0
+    boundaries: str = ""
     found: dict[str, list[str]] = field(default_factory=lambda: {word: [] for word in WORDS})
 
     @property
