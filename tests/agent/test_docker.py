@@ -176,7 +176,7 @@ def test_a_gpu_that_nobody_can_hand_out(engine: DockerEngine, spec: StepSpec) ->
 def test_an_unknown_image_does_not_start(engine: DockerEngine, spec: StepSpec) -> None:
     with pytest.raises(Refusal) as refused:
         engine.start(replace(spec, image_id=NOWHERE))
-    assert refused.value.code == "STEP_START_FAILED"
+    assert (refused.value.code, refused.value.kind) == ("IMAGE_NOT_FOUND", Kind.NOT_FOUND)
     assert left_behind(spec) == []
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import secrets
+import signal
 import sys
 import time
 from pathlib import Path
@@ -19,7 +20,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("--seed", type=int, default=secrets.randbelow(10**6))
     parser.add_argument("--seconds", type=float, default=1200.0)
-    parser.add_argument("--faults", type=int, default=0, help="0 = one every 3.3 s")
+    parser.add_argument("--faults", type=int, default=0, help="0 = one every 3.1 s")
     parser.add_argument("--sites", type=int, default=3)
     parser.add_argument("--replicas", type=int, default=2, help="0 = one coordinator on SQLite")
     parser.add_argument("--rest", type=float, default=180.0, help="seconds to come to rest")
@@ -39,9 +40,12 @@ def main() -> int:
         rest_s=asked.rest,
         live_restore=not asked.no_live_restore,
     )
+    # Ended from outside it cleans up as after Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     began = time.monotonic()
     verdict = run(options, lambda line: _say(line, began))
-    print(f"{verdict.line()}\nseed {asked.seed}; evidence in {options.folder}", flush=True)
+    print(f"boundaries: {verdict.boundaries}\n{verdict.line()}")
+    print(f"seed {asked.seed}; evidence in {options.folder}", flush=True)
     return 0 if verdict.good else 1
 
 

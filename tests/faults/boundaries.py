@@ -1,7 +1,8 @@
 """Kills at durable commits: every commit that a program makes gets its turn, on both sides.
 
-Which commits there are, the programs say as they make them (`launch.py`). A trap waits for any of
-those at which fewest kills happened, so that in the end all had theirs.
+Which commits there are, the programs say as they make them (`launch.py`). A trap that is set takes
+any of them, or some of those at which fewest died. When its time is over the traps of all programs
+of the kind stay set for what nobody died at yet: rare commits are met when they come.
 """
 
 from __future__ import annotations
@@ -11,56 +12,60 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from tests.faults.launch import FRESH, HIT, SEEN, lines
 from tests.faults.programs import Program
 
 SIDES = ("before", "after")
-RESTARTS = 0.25
+DUE = 0.7
+"""How often a trap takes only sides at which fewest died."""
+RESTARTS = 0.2
 """How often a program is killed to meet its trap at its next start."""
 
 
 class Armed:
-    """A trap that was set; it counts as a fault when somebody died in it."""
+    """A trap that was set. What counts as a fault is a death in it, now or later: `deaths`."""
 
-    def __init__(self, file: Path, text: str) -> None:
-        self.text = text
-        self._file = file
+    def __init__(self, text: str, trap: Path, traps: Sequence[Path]) -> None:
+        self.text, self._trap, self._traps = text, trap, traps
 
     def heal(self) -> None:
-        self._file.unlink(missing_ok=True)
-
-    @property
-    def struck(self) -> bool:
-        return not self._file.exists()
+        for trap in self._traps:
+            if trap == self._trap or not trap.exists():
+                set_trap(trap, FRESH)
 
 
-def arm(program: Program, file: Path, peers: Sequence[Path], choice: random.Random) -> Armed | None:
-    """Wait for a commit; those that are due among all `peers`, programs of one kind, first."""
-    hits = Counter(hit for peer in peers for hit in _lines(peer.with_suffix(".hit")))
-    known = {f"{side} {name}" for name in _lines(file.with_suffix(".seen")) for side in SIDES}
-    if not known or not program.alive or file.exists():
+def arm(program: Program, trap: Path, traps: Sequence[Path], choice: random.Random) -> Armed | None:
+    """`traps` are those of all programs of its kind; they lie in one folder."""
+    known, hits = sides(trap.parent), Counter(lines(trap.parent / HIT))
+    if not known or not program.alive:
         return None
     least = min(hits[each] for each in known)
     due = sorted(each for each in known if hits[each] == least)
-    # What is due may be rare: half of the traps take any commit, some begin with a start.
-    wanted = choice.sample(due, max(1, len(due) // 2)) if choice.random() < 0.5 else sorted(known)
-    fresh = file.with_suffix(".new")
-    fresh.write_text("\n".join(wanted))
-    fresh.replace(file)
+    # What is due may be rare: some traps take any commit, some begin with a start.
+    wanted = choice.sample(due, max(1, len(due) // 2)) if choice.random() < DUE else known
+    set_trap(trap, *wanted)
     if choice.random() < RESTARTS:
         program.kill()
-    return Armed(file, f"{program.name}, {len(wanted)} of {len(known)} sides of commits")
+    return Armed(f"{program.name}, {len(wanted)} of {len(known)} sides of commits", trap, traps)
 
 
-def coverage(files: Sequence[Path]) -> tuple[list[str], list[str]]:
-    """Which sides of commits there are, and those at which somebody died."""
-    names = {name for file in files for name in _lines(file.with_suffix(".seen"))}
-    known = {f"{side} {name}" for name in names for side in SIDES}
-    hit = {line for file in files for line in _lines(file.with_suffix(".hit"))}
-    return sorted(known), sorted(hit & known)
+def disarm(traps: Sequence[Path]) -> None:
+    for trap in traps:
+        trap.unlink(missing_ok=True)
 
 
-def _lines(file: Path) -> list[str]:
-    try:
-        return file.read_text().splitlines()
-    except OSError:
-        return []
+def sides(folder: Path) -> list[str]:
+    """Those of all commits that programs with traps in `folder` ever made."""
+    return sorted(f"{side} {name}" for name in {*lines(folder / SEEN)} for side in SIDES)
+
+
+def deaths(folder: Path) -> list[str]:
+    """The sides at which somebody died, as often as somebody did."""
+    return lines(folder / HIT)
+
+
+def set_trap(trap: Path, *wanted: str) -> None:
+    """For the lines that `launch.py` knows; whoever reads it sees all of them or none."""
+    fresh = trap.with_suffix(".new")
+    fresh.write_text("\n".join(wanted))
+    fresh.replace(trap)

@@ -24,8 +24,9 @@ PREFIX = "HOUSECALL_COORDINATOR_"
 class Postgres:
     """One server on a small disk at `place`, as a user who is not root."""
 
-    def __init__(self, folder: Path, place: Path, keeper: Keeper) -> None:
+    def __init__(self, folder: Path, place: Path, keeper: Keeper, *, preload: Path | None) -> None:
         self.port = free_port()
+        self.clock = WallClock(place.with_suffix(".clock"), preload)
         self._user = pwd.getpwnam("nobody").pw_uid
         self.disk = Disk(place, 320, mode="0700", uid=self._user)
         self.data = self.disk.path / "data"
@@ -50,6 +51,7 @@ class Postgres:
                 "postgres",
                 [str(programs / "postgres"), "-D", str(self.data)],
                 folder / "postgres.log",
+                environment=self.clock.environment,
                 user=self._user,
                 directory=Path("/"),
             )
@@ -80,7 +82,8 @@ class Replica:
         self.port = free_port()
         self.state, self.url, self.clock = state, url, clock
         folder = clock.file.parent
-        self.boundary = folder / f"{name}.boundary"
+        self.trap = folder.parent / "boundaries" / "coordinators" / name
+        self.trap.parent.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "tests.faults.launch", "coordinator", "serve"]
         self.environment = {
             f"{PREFIX}STATE_DIR": str(self.state),
@@ -88,7 +91,7 @@ class Replica:
             f"{PREFIX}DATABASE_URL": url,
             f"{PREFIX}DRAIN_SECONDS": "2",
         }
-        extra = {"FAULTS_BOUNDARY": str(self.boundary)}
+        extra = {"FAULTS_BOUNDARY": str(self.trap)}
         self.program = keeper.add(
             Program(
                 name,
@@ -130,7 +133,7 @@ class Coordinators:
     ) -> None:
         folder.mkdir(parents=True)
         self._folder = folder
-        self.postgres = Postgres(folder, place, keeper) if replicas else None
+        self.postgres = Postgres(folder, place, keeper, preload=preload) if replicas else None
         self.disk = self.postgres.disk if self.postgres else Disk(place, 64)
         self.replicas: list[Replica] = []
         self.store_links: list[Link] = []
@@ -164,7 +167,7 @@ class Coordinators:
     def _found(self, token: Path) -> None:
         first, *others = self.replicas
         words = ["--trust-domain", TRUST_DOMAIN, "--operator", "olga", "--token-out", str(token)]
-        done = first.run("init", "--address", f"127.0.0.1:{self.people.port}", *words)
+        done = first.run("init", "--address", self.people.address, *words)
         if done.returncode:
             raise RuntimeError(f"housecall-coordinator init: {done.stderr}")
         self.token = token

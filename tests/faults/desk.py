@@ -6,8 +6,9 @@ Every envelope and every receipt is kept, for the reckoning in the end.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TypeVar
 
 from google.protobuf.message import Message
 
@@ -15,8 +16,9 @@ from housecall import client, statement
 from housecall.errors import Kind, Refusal
 from housecall.identity import Identity
 from housecall.rpc import refusals
-from housecall.v1 import ledger_pb2, ledger_pb2_grpc, registry_pb2_grpc
+from housecall.v1 import authority_pb2, ledger_pb2, ledger_pb2_grpc, registry_pb2_grpc
 
+A = TypeVar("A", ledger_pb2.AppendResponse, authority_pb2.IssueTokenResponse)
 PASSING = frozenset({Kind.UNAVAILABLE, Kind.INTERNAL, Kind.EXHAUSTED, Kind.UNAUTHENTICATED})
 """Noes that another try may turn into a yes; with wrong clocks even certificates seem wrong."""
 RETRY_S = 0.5
@@ -64,15 +66,11 @@ class Desk:
         payload = statement.build(predicate, SUBJECT)
         envelope = statement.sign(payload, self.identity.signing_key)
         kind = predicate.DESCRIPTOR.name
-        said = Said(self.name, kind, envelope, statement.digest(envelope))
-        self.said.append(said)
-        return self._send(said)
+        return self._append(Said(self.name, kind, envelope, statement.digest(envelope)))
 
     def repeat(self, said: Said) -> None:
         """Send an accepted statement again: its receipt must name the same entry."""
-        again = Said(said.who, said.kind, said.envelope, said.digest)
-        self.said.append(again)
-        self._send(again)
+        self._append(Said(said.who, said.kind, said.envelope, said.digest))
 
     def look(self) -> None:
         """Keep the newest checkpoint: whatever it covers must stay."""
@@ -87,28 +85,29 @@ class Desk:
     def close(self) -> None:
         self.channel.close()
 
-    def _send(self, said: Said) -> Said | None:
+    def ask(self, said: Said, call: Callable[[], A]) -> A | None:
+        """Whatever call carries `said`: made until there is an answer, whose receipt is kept."""
+        self.said.append(said)
         while not self._stop.is_set():
             try:
-                self._once(said)
-                return said
+                with refusals("coordinator"):
+                    answer = call()
             except Refusal as refusal:
                 if refusal.kind not in PASSING:
                     said.outcome, said.code = "refused", refusal.code
                     raise
+            else:
+                said.index, said.checkpoint = answer.receipt.ledger_index, answer.receipt.checkpoint
+                said.outcome = "accepted"
+                return answer
             self._stop.wait(RETRY_S)
         return None
 
-    def _once(self, said: Said) -> None:
-        with refusals("coordinator"):
-            answer = ledger_pb2_grpc.LedgerStub(self.channel).Append(
-                ledger_pb2.AppendRequest(envelope=said.envelope), timeout=CALL_S
-            )
-        said.index = answer.receipt.ledger_index
-        said.checkpoint, said.id = answer.receipt.checkpoint, answer.id
-        said.outcome = "accepted"
-
-
-def enrol(token: str, folder: Path, stop: threading.Event) -> Desk:
-    """A desk for whom the token names."""
-    return Desk(client.enrol(token, folder), stop)
+    def _append(self, said: Said) -> Said | None:
+        stub = ledger_pb2_grpc.LedgerStub(self.channel)
+        request = ledger_pb2.AppendRequest(envelope=said.envelope)
+        answer = self.ask(said, lambda: stub.Append(request, timeout=CALL_S))
+        if answer is None:
+            return None
+        said.id = answer.id
+        return said

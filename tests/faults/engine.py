@@ -104,6 +104,11 @@ class EngineProgram:
             )
         return str(self.ask(lambda api: api.inspect_image(f"{REPOSITORY}:{TAG}"))["Id"])
 
+    def image_file(self, image_id: str) -> Path | None:
+        """The engine's own file about an image: while it is away, there is no such image."""
+        name = image_id.replace(":", "/")
+        return next(self.data.glob(f"image/*/imagedb/content/{name}"), None)
+
     def containers(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self.ask(lambda api: api.containers(all=True))
         return found

@@ -1,16 +1,14 @@
-"""Every kind of fault by its name, and those of links, disks, files and clocks.
+"""Every kind of fault by its name, and those of links and clocks.
 
 A fault that met nothing to hurt did not happen and is not counted.
 """
 
 from __future__ import annotations
 
-import os
 import random
 from collections.abc import Callable
 
-from tests.faults import journals, kills
-from tests.faults.disks import damage
+from tests.faults import files, kills, wires
 from tests.faults.kills import Hurt, Injection
 from tests.faults.plan import Fault
 from tests.faults.proxy import CALM, Link, Trouble
@@ -18,7 +16,6 @@ from tests.faults.world import World
 
 BOTH, DOWN, UP = frozenset({"up", "down"}), frozenset({"down"}), frozenset({"up"})
 HOUR = 3600.0
-LEAVE_BYTES = 16 * 1024
 
 
 def _link(world: World, choice: random.Random) -> Link:
@@ -42,58 +39,6 @@ def _troubled(trouble: Callable[[random.Random], Trouble]) -> Injection:
     return inject
 
 
-def site_disk_full(world: World, fault: Fault, choice: random.Random) -> Hurt | None:
-    site = choice.choice(world.sites)
-    leave = choice.choice((0, LEAVE_BYTES, 16 * LEAVE_BYTES))
-    return Hurt(site.name, site.disk.free) if site.disk.fill(leave) else None
-
-
-def coordinator_disk_full(world: World, fault: Fault, choice: random.Random) -> Hurt | None:
-    disk = world.coordinators.disk
-    return Hurt("store", disk.free) if disk.fill(choice.choice((0, LEAVE_BYTES))) else None
-
-
-def output_damaged(world: World, fault: Fault, choice: random.Random) -> Hurt | None:
-    """Predictions, metrics or a log of some execution, whatever its state."""
-    site = choice.choice(world.sites)
-    files = sorted(path for path in (site.state / "executions").rglob("*") if path.is_file())
-    if not files:
-        return None
-    file = choice.choice(files[-40:])
-    number = file.relative_to(site.state / "executions").parts[0]
-    world.damaged.add((site.name, int(number)))
-    done = damage(file, choice)
-    return Hurt(f"{site.name} {number}/{file.name} {done}") if done else None
-
-
-def cache_damaged(world: World, fault: Fault, choice: random.Random) -> Hurt | None:
-    """Fetched files of a model, or known fingerprints: what can be made again."""
-    site = choice.choice(world.sites)
-    files = [site.state / "fingerprints.sqlite", *sorted((site.state / "files").glob("*/files/*"))]
-    file = choice.choice(files)
-    # A container that has the file open sees what no check before its start can see.
-    world.damaged |= {(site.name, number) for number in journals.open_executions(site)}
-    done = damage(file, choice)
-    return Hurt(f"{site.name} {file.name} {done}") if done else None
-
-
-def data_damaged(world: World, fault: Fault, choice: random.Random) -> Hurt | None:
-    """Prepared data is not what was registered for a while: no result may be made from it."""
-    site = choice.choice(world.sites)
-    files = sorted((site.state / "datasets").glob("*/prepared/data/*"))
-    if not files:
-        return None
-    file = choice.choice(files)
-    content, status = file.read_bytes(), file.stat()
-    done = damage(file, choice)
-
-    def restore() -> None:
-        file.write_bytes(content)
-        os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
-
-    return Hurt(f"{site.name} {file.name} {done}", restore) if done else None
-
-
 def agent_clock(world: World, fault: Fault, choice: random.Random) -> Hurt | None:
     site = choice.choice(world.sites)
     by = _jump(choice)
@@ -110,6 +55,14 @@ def coordinator_clock(world: World, fault: Fault, choice: random.Random) -> Hurt
     if not replica.clock.jump(by):
         return None
     return Hurt(f"{name} {by:+.0f} s", lambda: replica.clock.jump(0))
+
+
+def postgres_clock(world: World, fault: Fault, choice: random.Random) -> Hurt | None:
+    postgres = world.coordinators.postgres
+    by = _jump(choice)
+    if postgres is None or not postgres.clock.jump(by):
+        return None
+    return Hurt(f"postgres {by:+.0f} s", lambda: postgres.clock.jump(0))
 
 
 def _jump(choice: random.Random) -> float:
@@ -139,11 +92,14 @@ INJECTIONS: dict[str, Injection] = {
     "link-slow": _troubled(lambda choice: Trouble(delay_s=choice.uniform(0.05, 0.5))),
     "link-throttled": _troubled(lambda choice: Trouble(bytes_per_s=choice.randrange(2000, 20000))),
     "link-dropping": _troubled(lambda choice: Trouble(budget=choice.randrange(500, 20000))),
-    "site-disk-full": site_disk_full,
-    "coordinator-disk-full": coordinator_disk_full,
-    "output-damaged": output_damaged,
-    "cache-damaged": cache_damaged,
-    "data-damaged": data_damaged,
+    "site-disk-full": files.site_disk_full,
+    "coordinator-disk-full": files.coordinator_disk_full,
+    "output-damaged": files.output_damaged,
+    "cache-damaged": files.cache_damaged,
+    "data-damaged": files.data_damaged,
+    "image-lost": files.image_lost,
     "agent-clock": agent_clock,
     "coordinator-clock": coordinator_clock,
+    "postgres-clock": postgres_clock,
+    **wires.INJECTIONS,
 }

@@ -59,8 +59,7 @@ def agent_terminate(world: World, fault: Fault, choice: random.Random) -> Hurt |
 
 def agent_boundary(world: World, fault: Fault, choice: random.Random) -> Armed | None:
     site = choice.choice(world.sites)
-    peers = [each.boundary for each in world.sites]
-    return boundaries.arm(site.program, site.boundary, peers, choice)
+    return boundaries.arm(site.program, site.trap, world.traps["agent-boundary"], choice)
 
 
 def coordinator_kill(world: World, fault: Fault, choice: random.Random) -> Hurt | None:
@@ -78,8 +77,8 @@ def coordinator_terminate(world: World, fault: Fault, choice: random.Random) -> 
 
 def coordinator_boundary(world: World, fault: Fault, choice: random.Random) -> Armed | None:
     replica = choice.choice(world.coordinators.replicas)
-    peers = [each.boundary for each in world.coordinators.replicas]
-    return boundaries.arm(replica.program, replica.boundary, peers, choice)
+    traps = world.traps["coordinator-boundary"]
+    return boundaries.arm(replica.program, replica.trap, traps, choice)
 
 
 def postgres_kill(world: World, fault: Fault, choice: random.Random) -> Hurt | None:

@@ -2,10 +2,12 @@
 
     python -m tests.faults.launch agent|coordinator ARGUMENTS...
 
-FAULTS_BOUNDARY names a file. While it has a line `before NAME` or `after NAME`, the next durable
-commit of that name ends the process as kill -9 does, on that side of it. `<file>.seen` lists the
-names of commits that this program makes, `<file>.hit` those that it died at. FAULTS_VARIANT breaks
-the program on purpose (`variants.py`). The programs themselves know nothing of this.
+FAULTS_BOUNDARY names a file, the trap. While it has a line `before NAME` or `after NAME`, the next
+durable commit of that name ends the process as kill -9 does, on that side of it, and the trap is
+gone; a line `before` or `after` stands for any commit, `fresh` for every side at which nobody died
+yet. Beside it lie `seen`, the names of the commits that programs of this kind make, and `hit`,
+where they died. FAULTS_VARIANT breaks the program on purpose (`variants.py`). The programs
+themselves know nothing of this.
 """
 
 from __future__ import annotations
@@ -22,12 +24,14 @@ from typing import Any, SupportsIndex, cast
 
 from tests.faults import variants
 
+FRESH, SEEN, HIT = "fresh", "seen", "hit"
+
 
 class Boundary:
     """Dies where it is told to."""
 
-    def __init__(self, file: Path) -> None:
-        self._file = file
+    def __init__(self, trap: Path) -> None:
+        self._trap = trap
         self._seen: set[str] = set()
         self._lock = threading.Lock()
 
@@ -35,15 +39,21 @@ class Boundary:
         with self._lock:
             if name not in self._seen:
                 self._seen.add(name)
-                _append(self._file.with_suffix(".seen"), name)
-            try:
-                wanted = self._file.read_text()
-            except OSError:
-                return
-            if f"{side} {name}" in wanted.splitlines():
-                self._file.unlink()
-                _append(self._file.with_suffix(".hit"), f"{side} {name}")
+                _append(self._trap.with_name(SEEN), name)
+            here, wanted = f"{side} {name}", lines(self._trap)
+            fresh = FRESH in wanted and here not in lines(self._trap.with_name(HIT))
+            if fresh or here in wanted or side in wanted:
+                self._trap.unlink(missing_ok=True)
+                _append(self._trap.with_name(HIT), here)
                 os.kill(os.getpid(), signal.SIGKILL)
+
+
+def lines(file: Path) -> list[str]:
+    """None of a file that is not there."""
+    try:
+        return file.read_text().splitlines()
+    except OSError:
+        return []
 
 
 def _append(file: Path, line: str) -> None:
@@ -87,7 +97,8 @@ def _asker() -> str:
 
 
 def store_commits(boundary: Boundary) -> None:
-    """Every commit of the coordinator's writer, by the kinds of statements in it."""
+    """Every commit of the coordinator's writer, by the kinds of statements in it; not those of the
+    check at its start, which makes all tables again in memory."""
     from coordinator.ledger import Batch
     from coordinator.store.writer import Writer
 
@@ -101,11 +112,14 @@ def store_commits(boundary: Boundary) -> None:
     def committed(self: Writer) -> None:
         names = sorted(kinds) or ["nothing"]
         kinds.clear()
+        if not self.session.get_bind().engine.url.database:
+            return commit(self)
         for name in names:
             boundary.at("before", name)
         commit(self)
         for name in names:
             boundary.at("after", name)
+        return None
 
     Batch.append = noted  # type: ignore[method-assign,assignment]
     Writer.commit = committed  # type: ignore[method-assign]

@@ -10,7 +10,8 @@ import random
 from dataclasses import dataclass
 from pathlib import Path
 
-SPACING_S = 3.3
+SPACING_S = 3.1
+SUBSTITUTES = 2
 
 
 @dataclass(frozen=True)
@@ -40,11 +41,11 @@ class Kind:
 
 KINDS = {
     "agent-kill": Kind(12, 0.0, 3.0),
-    "agent-boundary": Kind(36, 3.0, 6.0),
+    "agent-boundary": Kind(34, 3.0, 6.0),
     "agent-stop": Kind(6, 0.5, 8.0),
     "agent-terminate": Kind(3, 0.0, 2.0),
     "coordinator-kill": Kind(8, 0.0, 3.0),
-    "coordinator-boundary": Kind(14, 3.0, 6.0),
+    "coordinator-boundary": Kind(16, 3.0, 6.0),
     "coordinator-stop": Kind(4, 0.5, 8.0),
     "coordinator-terminate": Kind(2, 0.0, 2.0),
     "postgres-kill": Kind(4, 0.0, 3.0),
@@ -68,19 +69,28 @@ KINDS = {
     "data-damaged": Kind(3, 1.0, 6.0),
     "agent-clock": Kind(4, 1.0, 8.0),
     "coordinator-clock": Kind(3, 1.0, 8.0),
+    "postgres-clock": Kind(3, 1.0, 8.0),
+    "image-lost": Kind(3, 0.5, 6.0),
+    "wire-down": Kind(3, 0.5, 8.0),
+    "wire-lossy": Kind(3, 1.0, 8.0),
+    "wire-silent": Kind(4, 0.5, 10.0),
+    "wire-rejecting": Kind(3, 0.5, 6.0),
+    "wire-spent": Kind(3, 1.0, 8.0),
+    "wire-slow": Kind(3, 1.0, 6.0),
 }
 
 
 @dataclass(frozen=True)
 class Fault:
     """One planned fault: `at` seconds from the first, healed `seconds` later. `dice` decides the
-    rest."""
+    rest. Where it meets nothing, one of the kinds `instead` takes its place."""
 
     number: int
     at: float
     kind: str
     seconds: float
     dice: int
+    instead: tuple[str, ...]
 
     def choice(self) -> random.Random:
         return random.Random(self.dice)
@@ -96,14 +106,16 @@ def schedule(options: Options) -> list[Fault]:
     }
     count = options.faults or max(1, int(options.seconds / SPACING_S))
     spacing = options.seconds / count
+    weights = [kind.weight for kind in kinds.values()]
     made = []
     for number in range(count):
-        name = choice.choices([*kinds], [kind.weight for kind in kinds.values()])[0]
+        name, *instead = choice.choices([*kinds], weights, k=1 + SUBSTITUTES)
         kind = kinds[name]
         at = spacing * (number + choice.random())
         # Most are short: what comes back at once is as telling as what stays away.
         lasts = kind.shortest + (kind.longest - kind.shortest) * choice.random() ** 2
-        made.append(Fault(number, at, name, lasts, choice.randrange(2**32)))
+        dice = choice.randrange(2**32)
+        made.append(Fault(number, at, name, lasts, dice, tuple(instead)))
     return made
 
 

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 CHUNK = 16 * 1024
 DIAL_S = 2.0
+LOOPBACK = "127.0.0.1"
 
 
 @dataclass(frozen=True)
@@ -35,15 +36,20 @@ CALM = Trouble()
 
 @dataclass(eq=False)
 class Link:
-    """`targets` are ports on loopback."""
+    """It listens on `host`; `targets` are ports on loopback."""
 
     name: str
     targets: Sequence[int]
+    host: str
     port: int = 0
     trouble: Trouble = CALM
     writers: set[asyncio.StreamWriter] = field(default_factory=set)
     calm: asyncio.Event = field(default_factory=asyncio.Event)
     turn: int = 0
+
+    @property
+    def address(self) -> str:
+        return f"{self.host}:{self.port}"
 
     def abort(self) -> int:
         """Reset every connection. How many there were."""
@@ -64,8 +70,8 @@ class Relay:
         self._servers: list[asyncio.Server] = []
         self.links: dict[str, Link] = {}
 
-    def add(self, name: str, targets: Sequence[int]) -> Link:
-        link = self.links[name] = Link(name, targets)
+    def add(self, name: str, targets: Sequence[int], host: str = LOOPBACK) -> Link:
+        link = self.links[name] = Link(name, targets, host)
         self._call(self._listen(link))
         return link
 
@@ -85,7 +91,7 @@ class Relay:
     async def _listen(self, link: Link) -> None:
         link.calm.set()
         server = await asyncio.start_server(
-            lambda reader, writer: self._serve(link, reader, writer), "127.0.0.1", 0
+            lambda reader, writer: self._serve(link, reader, writer), link.host, 0
         )
         link.port = server.sockets[0].getsockname()[1]
         self._servers.append(server)
@@ -132,7 +138,7 @@ class Relay:
             link.turn += 1
             port = link.targets[link.turn % len(link.targets)]
             with contextlib.suppress(OSError, TimeoutError):
-                return await asyncio.wait_for(asyncio.open_connection("127.0.0.1", port), DIAL_S)
+                return await asyncio.wait_for(asyncio.open_connection(LOOPBACK, port), DIAL_S)
         return None
 
     async def _pass(

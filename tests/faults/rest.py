@@ -32,7 +32,7 @@ def await_rest(world: World, seconds: float) -> list[str]:
 def under_way(world: World) -> list[str]:
     found = [
         f"{said.who}: {said.kind} has no answer"
-        for each in world.desks.values()
+        for each in list(world.desks.values())
         for said in each.pending()
     ]
     found += ["a site's people are busy" for each in world.people if not each.idle]

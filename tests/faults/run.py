@@ -8,21 +8,20 @@ import json
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
-from tests.faults import ledger, rest
-from tests.faults.boundaries import Armed, coverage
+from tests.faults import boundaries, evidence, ledger, rest
+from tests.faults.boundaries import Armed
+from tests.faults.evidence import Say
 from tests.faults.faults import INJECTIONS
+from tests.faults.founding import built
 from tests.faults.kills import Hurt
 from tests.faults.plan import Fault, Options, schedule
 from tests.faults.programs import end_all
 from tests.faults.proxy import CALM
 from tests.faults.verdict import Verdict, reckon
-from tests.faults.world import World, built
-
-Say = Callable[[str], None]
+from tests.faults.world import World
 
 
 class Conductor:
@@ -30,7 +29,7 @@ class Conductor:
 
     def __init__(self, world: World, say: Say) -> None:
         self._world, self._say = world, say
-        self._heals: list[tuple[float, int, Fault, Hurt | Armed]] = []
+        self._heals: list[tuple[float, int, Hurt | Armed]] = []
         self._numbers = itertools.count()
         self._began = time.monotonic()
         self.happened: Counter[str] = Counter()
@@ -40,27 +39,39 @@ class Conductor:
     def perform(self, faults: list[Fault]) -> None:
         for fault in faults:
             self._heal_until(fault.at)
-            hurt = INJECTIONS[fault.kind](self._world, fault, fault.choice())
-            if hurt is None:
-                self.missed[fault.kind] += 1
-                continue
-            self._note(fault, hurt.text)
-            if isinstance(hurt, Hurt):
-                self.happened[fault.kind] += 1
-            over = self._now() + fault.seconds
-            heapq.heappush(self._heals, (over, next(self._numbers), fault, hurt))
+            for kind in (fault.kind, *fault.instead):
+                if self._inflict(replace(fault, kind=kind)):
+                    break
         self._heal_until(self._world.options.seconds)
+
+    def _inflict(self, fault: Fault) -> bool:
+        """False when it met nothing."""
+        hurt = INJECTIONS[fault.kind](self._world, fault, fault.choice())
+        if hurt is None:
+            self.missed[fault.kind] += 1
+            return False
+        self._note(fault, hurt.text)
+        if isinstance(hurt, Hurt):
+            self.happened[fault.kind] += 1
+        over = self._now() + fault.seconds
+        heapq.heappush(self._heals, (over, next(self._numbers), hurt))
+        return True
 
     def heal_all(self) -> None:
         """Whatever is still hurt; and once more everything, whoever hurt it."""
         while self._heals:
             self._heal_one()
         world = self._world
+        for kind, traps in world.traps.items():
+            boundaries.disarm(traps)
+            self.happened[kind] = len(boundaries.deaths(traps[0].parent))
         for link in world.relay.links.values():
             world.relay.set(link, CALM)
         for site in world.sites:
             site.disk.free()
             site.clock.jump(0)
+            if site.network:
+                site.network.calm()
         world.coordinators.disk.free()
         for program in world.keeper.programs:
             program.send(signal.SIGCONT)
@@ -76,9 +87,7 @@ class Conductor:
         self._sleep(at)
 
     def _heal_one(self) -> None:
-        _, _, fault, hurt = heapq.heappop(self._heals)
-        if isinstance(hurt, Armed):
-            (self.happened if hurt.struck else self.missed)[fault.kind] += 1
+        _, _, hurt = heapq.heappop(self._heals)
         hurt.heal()
 
     def _sleep(self, until: float) -> None:
@@ -97,11 +106,12 @@ def run(options: Options, say: Say) -> Verdict:
     say(f"seed {options.seed}: {len(faults)} faults in {options.seconds:g} s")
     with built(options) as world:
         say("the world is ready")
+        for lack in world.lacks:
+            say(lack)
         if options.variant:
             world.break_on_purpose(options.variant)
         conductor = Conductor(world, say)
-        for thread in (world.committee.thread, *(each.thread for each in world.people)):
-            thread.start()
+        world.start()
         conductor.perform(faults)
         say("healing")
         world.committee.over.set()
@@ -111,7 +121,8 @@ def run(options: Options, say: Say) -> Verdict:
         verdict.found["stuck"] += rest.await_rest(world, options.rest_s)
         say(f"at rest after {time.monotonic() - began:.0f} s")
         _reckon(world, verdict)
-        _show(world, conductor, verdict, say)
+        evidence.show(world, conductor.happened, conductor.missed, say)
+        evidence.keep(world, verdict, say)
     return verdict
 
 
@@ -127,27 +138,6 @@ def _reckon(world: World, verdict: Verdict) -> None:
         verdict.found["lost"].append("the store does not answer")
     else:
         reckon(world, history, verdict)
-
-
-def _show(world: World, conductor: Conductor, verdict: Verdict, say: Say) -> None:
-    say("\nkind                     happened  met nothing")
-    for kind in sorted(conductor.happened | conductor.missed):
-        say(f"{kind:<24} {conductor.happened[kind]:>8} {conductor.missed[kind]:>12}")
-    files = [site.boundary for site in world.sites]
-    files += [replica.boundary for replica in world.coordinators.replicas]
-    known, hit = coverage(files)
-    history = ledger.read(world.coordinators.url)
-    say(f"\nsides of commits: {len(known)}, died at: {len(hit)}")
-    (world.options.folder / "commits.json").write_text(json.dumps({"known": known, "hit": hit}))
-    say(f"containers: {len(world.watch.runs)}, looks: {world.watch.looks}")
-    if history is not None:
-        ends = Counter(each for number in history.outcomes for each in history.outcomes[number])
-        say(f"ledger: {len(history.envelopes)} entries, {len(history.orders)} orders: {dict(ends)}")
-    evidence = world.options.folder / "verdict.json"
-    evidence.write_text(json.dumps(verdict.found, indent=1))
-    for word, lines in verdict.found.items():
-        for line in lines[:20]:
-            say(f"{word}: {line}")
 
 
 def default_folder(root: Path, seed: int, variant: str) -> Path:

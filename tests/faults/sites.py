@@ -1,4 +1,4 @@
-"""A site: its small disk, its data, its agent, and calls over the agent's socket."""
+"""A site: its small disk, its network, its data, its agent, and calls over the agent's socket."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from housecall.v1 import statements_pb2 as pb
 from tests.faults import images
 from tests.faults.clocks import WallClock
 from tests.faults.disks import Disk
+from tests.faults.namespaces import Namespace
 from tests.faults.programs import Keeper, Program
 from tests.faults.proxy import Link
 
@@ -35,14 +36,24 @@ POLICY = """rules:
 class Site:
     """One site, before its agent was started."""
 
-    def __init__(self, name: str, folder: Path, sockets: Path, link: Link) -> None:
-        self.name, self.folder, self.link = name, folder, link
+    def __init__(
+        self,
+        name: str,
+        folder: Path,
+        sockets: Path,
+        *,
+        link: Link,
+        network: Namespace | None,
+        clock: WallClock,
+    ) -> None:
+        self.name, self.folder = name, folder
+        self.link, self.network, self.clock = link, network, clock
         folder.mkdir(parents=True)
         self.disk = Disk(folder / "disk", 96)
         self.state = self.disk.path / "state"
         self.socket = sockets / f"{name}.sock"
         self.policy = folder / "policy.yaml"
-        self.boundary = folder / "boundary"
+        self.trap = folder.parent / "boundaries" / "agents" / name
         self.journal = self.state / "journal.sqlite"
         self.allow(release=True)
 
@@ -65,10 +76,10 @@ class Site:
     def enrol(self, token: str) -> None:
         """The identity dials this site's own link."""
         identity = client.enrol(token, self.state / "identity", pb.ROLE_SITE)
-        address = f"127.0.0.1:{self.link.port}"
-        dataclasses.replace(identity, address=address).save(self.state / "identity")
+        dialled = dataclasses.replace(identity, address=self.link.address)
+        dialled.save(self.state / "identity")
 
-    def make_agent(self, keeper: Keeper, engine: str, clock: WallClock) -> None:
+    def make_agent(self, keeper: Keeper, engine: str) -> None:
         config = self.folder / "agent.toml"
         config.write_text(
             f'state_dir = "{self.state}"\nsocket = "{self.socket}"\n'
@@ -78,14 +89,15 @@ class Site:
             "cpus = 1.0\nheartbeat_s = 2.0\nstop_grace_s = 1\nslots = 2\n"
         )
         command = [sys.executable, "-m", "tests.faults.launch", "agent", "serve"]
-        extra = {"FAULTS_BOUNDARY": str(self.boundary)}
-        self.clock = clock
+        command += ["--config", str(config)]
+        self.trap.parent.mkdir(parents=True, exist_ok=True)
+        extra = {"FAULTS_BOUNDARY": str(self.trap), "NO_PROXY": "*"}
         self.program = keeper.add(
             Program(
                 self.name,
-                [*command, "--config", str(config)],
+                self.network.command(command) if self.network else command,
                 self.folder / f"{self.name}.log",
-                environment={**clock.environment, **extra},
+                environment={**self.clock.environment, **extra},
                 directory=ROOT,
             )
         )

@@ -25,9 +25,11 @@ WORDS = ("lost", "duplicated", "stuck", "differs")
 
 @dataclass
 class Verdict:
-    """One line of evidence for each thing that is wrong, by its word."""
+    """One line of evidence for each thing that is wrong, by its word. `boundaries` says at how many
+    sides of commits somebody died."""
 
     faults: int = 0
+    boundaries: str = ""
     found: dict[str, list[str]] = field(default_factory=lambda: {word: [] for word in WORDS})
 
     @property
@@ -42,7 +44,7 @@ class Verdict:
 
 def reckon(world: World, history: History, verdict: Verdict) -> None:
     """All checks on the history of a world that has come to rest."""
-    for desk in world.desks.values():
+    for desk in list(world.desks.values()):
         for said in desk.said:
             _check_said(said, history, verdict)
     _check_released(world, history, verdict)
@@ -93,7 +95,7 @@ def _check_checkpoints(world: World, history: History, verdict: Verdict) -> None
     """The ledger continues every checkpoint that anybody ever had."""
     key = world.desks["olga"].identity.verifier_key
     seen = {journals.checkpoint(site) for site in world.sites}
-    for desk in world.desks.values():
+    for desk in list(world.desks.values()):
         seen |= {*desk.checkpoints, *(said.checkpoint for said in desk.said)}
     for checkpoint in seen - {""}:
         if wrong := history.disagrees(checkpoint, key):
@@ -112,7 +114,7 @@ def _check_orders(history: History, verdict: Verdict) -> None:
 
 def _check_results(world: World, history: History, verdict: Verdict) -> None:
     """Metrics tell from whose predictions they were made, and of how many cases."""
-    stamps = {model: stamp for stamp, model in world.committee.stamps.items()}
+    stamps = {model: stamp for stamp, model in world.committee.offers.stamps.items()}
     spoilt = {
         (site.name, order)
         for site in world.sites

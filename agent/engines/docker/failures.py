@@ -25,7 +25,7 @@ def refusal(code: str, text: str) -> Refusal:
     if re.search(r"could not select device driver|nvidia-container|no known GPU", text):
         next_step = "install the NVIDIA container toolkit or run without GPUs"
         return Refusal(Kind.NOT_READY, "GPU_UNAVAILABLE", f"{text}; {next_step}")
-    if re.search(r"manifest unknown|manifest for .* not found", text):
+    if re.search(r"manifest unknown|manifest for .* not found|No such image", text):
         next_step = "load it at the site or ask its owner to publish it"
         return Refusal(Kind.NOT_FOUND, "IMAGE_NOT_FOUND", f"{text}; {next_step}")
     return Refusal(Kind.UNAVAILABLE, code, f"{text}; see the engine's log")
