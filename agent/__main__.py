@@ -35,7 +35,7 @@ from typing import Any
 
 import click
 
-from agent.settings import Settings, listing, load
+from agent.settings import CONFIG_VARIABLE, Settings, listing, load
 from housecall.errors import EXIT_CODES, Refusal
 from housecall.service import Service
 from housecall.service_commands import service_commands
@@ -44,7 +44,7 @@ log = logging.getLogger("agent")
 _config = click.option(
     "--config",
     type=click.Path(path_type=Path),
-    envvar="HOUSECALL_AGENT_CONFIG",
+    envvar=CONFIG_VARIABLE,
     help="Settings file, TOML [default: /etc/housecall/agent.toml if it is there].",
 )
 
