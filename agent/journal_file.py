@@ -68,9 +68,16 @@ DROP TABLE old_steps;
 ALTER TABLE outbox ADD COLUMN since REAL NOT NULL DEFAULT 0;
 CREATE INDEX outbox_waiting ON outbox (lane) WHERE state = 'waiting';
 """
-MIGRATIONS = (_FIRST, _STEPS_TAKEN_OVER)
+_ALL_AT_ONCE = """
+ALTER TABLE executions ADD COLUMN cancelled_by BLOB NOT NULL DEFAULT x'';
+UPDATE reviews SET decision = '' WHERE decision IN ('approved', 'refused') AND EXISTS (
+  SELECT 1 FROM executions WHERE executions.id = local_id AND state =
+  CASE kind WHEN 'RUN' THEN 'WAITING_CONSENT' ELSE 'WAITING_RELEASE' END);
+"""
+MIGRATIONS = (_FIRST, _STEPS_TAKEN_OVER, _ALL_AT_ONCE)
 """Number n makes schema n of schema n - 1. A step under way in schema 1 begins again: it was not
-written down which container is whose."""
+written down which container is whose. Up to schema 2 a decision was written down before what
+follows from it; where nothing followed it is asked for again."""
 SCHEMA_VERSION = len(MIGRATIONS)
 
 
