@@ -1,8 +1,9 @@
 """What the agent must not forget: executions, orders, steps, drafts, outbox, reviews, cursor.
 
-The one file with SQL but for `journal_file.py`, which opens it: SQLite in WAL mode with full sync.
-Every method is one transaction, unless it is called inside `transaction()`. Safe to use from
-several threads. When to write what is left to the rooms that use it.
+All SQL is here, but for the tables (`journal_schema.py`) and the file (`journal_file.py`): SQLite
+in WAL mode with full sync. Every method is one transaction, unless it is called inside
+`transaction()`. Safe to use from several threads. When to write what is left to the rooms that use
+it.
 """
 
 from __future__ import annotations

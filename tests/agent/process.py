@@ -46,7 +46,7 @@ def dying_agent(settings: Settings, folder: Path, commit: str) -> Iterator[None]
     with (folder / "agent.log").open("wb") as log:
         program = subprocess.Popen(words, env=environment, stderr=log)
         try:
-            wait_for(lambda: b'"link up"' in (folder / "agent.log").read_bytes())
+            wait_for(lambda: b'"link up"' in (folder / "agent.log").read_bytes(), 60)
             yield
             assert program.wait(30) == -signal.SIGKILL
         finally:

@@ -21,7 +21,7 @@ from agent.doctor import home, machine
 from agent.doctor.examination import NAMES
 from agent.doctor.finding import Level, Verdict
 from agent.journal import Journal
-from agent.journal_file import SCHEMA_VERSION
+from agent.journal_schema import SCHEMA_VERSION
 from housecall.errors import EXIT_CODES, Kind
 from tests.agent.patient import Patient, patient
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from agent import journal_file
+from agent import journal_schema
 from agent.journal import Journal
-from agent.journal_file import SCHEMA_VERSION
+from agent.journal_schema import SCHEMA_VERSION
 from agent.records import (
     Draft,
     DraftedStatement,
@@ -134,9 +134,12 @@ def test_a_migration_cut_off_leaves_the_old_journal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = released(tmp_path)
-    broken = (*journal_file.MIGRATIONS[:-1], journal_file.MIGRATIONS[-1] + "SELECT no_such_thing")
+    broken = (
+        *journal_schema.MIGRATIONS[:-1],
+        journal_schema.MIGRATIONS[-1] + "SELECT no_such_thing",
+    )
     with monkeypatch.context() as patched:
-        patched.setattr(journal_file, "MIGRATIONS", broken)
+        patched.setattr(journal_schema, "MIGRATIONS", broken)
         with pytest.raises(sqlite3.OperationalError, match="no_such_thing"):
             Journal(path)
     with closing(sqlite3.connect(path)) as raw:
