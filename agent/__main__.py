@@ -35,7 +35,8 @@ from typing import Any
 
 import click
 
-from agent.settings import Settings, listing, load
+from agent.disk import unusable
+from agent.settings import CONFIG_VARIABLE, Settings, listing, load
 from housecall.errors import EXIT_CODES, Refusal
 from housecall.service import Service
 from housecall.service_commands import service_commands
@@ -44,7 +45,7 @@ log = logging.getLogger("agent")
 _config = click.option(
     "--config",
     type=click.Path(path_type=Path),
-    envvar="HOUSECALL_AGENT_CONFIG",
+    envvar=CONFIG_VARIABLE,
     help="Settings file, TOML [default: /etc/housecall/agent.toml if it is there].",
 )
 
@@ -59,13 +60,16 @@ def _settings_help() -> str:
 
 
 def _refusing(command: Callable[..., None]) -> Callable[..., None]:
-    """A refusal ends the program with its exit code and one line."""
+    """A refusal, or a disk that does not let us, ends the program with its exit code and a line."""
 
     @functools.wraps(command)
     def run(**arguments: Any) -> None:
         try:
             command(**arguments)
-        except Refusal as refusal:
+        except (Refusal, OSError) as error:
+            refusal = unusable(error) if isinstance(error, OSError) else error
+            if refusal is None:
+                raise
             click.echo(f"housecall-agent: {refusal}", err=True)
             sys.exit(EXIT_CODES[refusal.kind])
 

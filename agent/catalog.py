@@ -167,7 +167,8 @@ class Catalog:
             raise Refusal(
                 Kind.INTERNAL,
                 "DATASET_DAMAGED",
-                f"dataset {number}: its record cannot be read ({error}); restore dataset.json",
+                f"dataset {number}: its record cannot be read ({error}); restore "
+                f"datasets/{number}/dataset.json from a backup of the state folder",
             ) from error
 
     def _write(self, dataset: Dataset) -> None:

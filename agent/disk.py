@@ -1,14 +1,17 @@
-"""Room on the disk of the agent's state: asked for before a step, and told when there is none."""
+"""The disk of the agent's state: room is asked for before a step; what is wrong with it is told."""
 
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 from pathlib import Path
 
 from housecall.errors import Kind, Refusal
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
+LOCKED = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR)
+LEAST_FREE = 128 * 1024
 
 
 def require_room(path: Path, reserve: int, need: int = 0) -> None:
@@ -24,10 +27,30 @@ def require_room(path: Path, reserve: int, need: int = 0) -> None:
         )
 
 
+def is_full(path: Path) -> bool:
+    """Whether there is too little to open a database."""
+    return shutil.disk_usage(path).free < LEAST_FREE
+
+
 def explained(error: BaseException) -> BaseException:
     """A full disk as the refusal that it is; anything else as it came."""
     full = isinstance(error, OSError) and error.errno in FULL
     return disk_full() if full else error
+
+
+def unusable(error: OSError) -> Refusal | None:
+    """DISK_FULL, or STATE_UNUSABLE for a file or folder that this user may not write; None where
+    it is neither."""
+    if error.errno in FULL:
+        return disk_full()
+    if error.errno not in LOCKED or not error.filename:
+        return None
+    return Refusal(
+        Kind.NOT_ALLOWED,
+        "STATE_UNUSABLE",
+        f"{error.filename}: expected what user {os.geteuid()} may read and write, got: "
+        f"{error.strerror}; `housecall-agent doctor --check state` says what mends it",
+    )
 
 
 def disk_full() -> Refusal:

@@ -2,10 +2,8 @@
 
  1. A source is reached through the proxy that was set, else the environment's; the proxy then
     resolves its name. Without one the name is resolved here, and the checked address is dialled.
- 2. Loopback, private, link-local and other addresses that are not public are refused unless the
-    site allows them, at every redirect anew: a registration must not reach into the hospital. A
-    proxy is asked for names as they stand; only literal addresses are checked then, however
-    they are written.
+ 2. Addresses that are not public are refused unless the site allows them, at every redirect anew
+    (`addresses.py`).
  3. https is checked against the system's CAs and those of the site's own file.
  4. A transfer that breaks is taken up where it broke, as long as each try brings something.
 
@@ -16,7 +14,6 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import ipaddress
 import socket
 import ssl
 import time
@@ -26,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, NoReturn
 
+from agent.addresses import public, require_public_behind_proxy, resolved
 from agent.unpacking import refuse
 from housecall.errors import Kind, Refusal
 from housecall.proxy import Proxy, chosen
@@ -39,7 +37,6 @@ MOST_TRIES = 5
 RETRY_S = 1.0
 _REDIRECTS = (301, 302, 303, 307, 308)
 _PORTS = {"http": 80, "https": 443}
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
 @dataclass(frozen=True)
@@ -186,7 +183,7 @@ def _way(url: str, outward: Outward) -> tuple[http.client.HTTPConnection, str, d
     proxy = chosen(f"[{host}]:{port}" if ":" in host else f"{host}:{port}", outward.proxy, variable)
     if proxy is None:
         return _direct(parts.scheme, host, port, outward), target, {}
-    _require_public(host, [host], outward)  # 2
+    require_public_behind_proxy(host, port, allow_private=outward.allow_private)  # 2
     said = {"Proxy-Authorization": proxy.authorization} if proxy.authorization else {}
     if parts.scheme == "http":
         plain = http.client.HTTPConnection(proxy.host, proxy.port, timeout=READ_TIMEOUT_S)
@@ -201,9 +198,8 @@ def _way(url: str, outward: Outward) -> tuple[http.client.HTTPConnection, str, d
 def _direct(scheme: str, host: str, port: int, outward: Outward) -> http.client.HTTPConnection:
     """A connection whose socket is there already: to an address that was checked."""
     with _network():
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    addresses = list(dict.fromkeys(str(each[4][0]) for each in found))
-    allowed = _require_public(host, addresses, outward)
+        addresses = resolved(host, port)
+    allowed = public(host, addresses, allow_private=outward.allow_private)
     with _network():
         dialled = _dial(allowed, port)
         if scheme == "https":
@@ -219,50 +215,6 @@ def _dial(addresses: list[str], port: int) -> socket.socket:
         with contextlib.suppress(OSError):
             return socket.create_connection((address, port), READ_TIMEOUT_S)
     return socket.create_connection((addresses[-1], port), READ_TIMEOUT_S)
-
-
-def _require_public(host: str, addresses: list[str], outward: Outward) -> list[str]:
-    """Those that may be dialled; names among them stand as they are."""
-    allowed = [each for each in addresses if outward.allow_private or _is_public(each)]
-    if not allowed:
-        got = "" if host in addresses else f" ({', '.join(addresses)})"
-        raise Refusal(
-            Kind.NOT_ALLOWED,
-            "ADDITIONAL_FILES_PRIVATE",
-            f"additional files: expected a source at a public address, got {host}{got}; where this "
-            "site means to fetch from its own network: the setting allow_private_sources",
-        )
-    return allowed
-
-
-def _is_public(host: str) -> bool:
-    written = _written(host)
-    found = _literal(written)
-    if found is None:
-        return not (written == "localhost" or written.endswith(".localhost"))
-    if isinstance(found, ipaddress.IPv6Address):
-        inner = found.ipv4_mapped or found.sixtofour
-        if found in _NAT64:
-            inner = ipaddress.IPv4Address(int(found) & 0xFFFFFFFF)
-        if inner is not None:
-            found = inner
-    return found.is_global and not found.is_multicast
-
-
-def _written(host: str) -> str:
-    """As a proxy is asked for it: full-width digits are digits there."""
-    with contextlib.suppress(UnicodeError):  # on which http.client fails, too
-        host = host.encode("idna").decode()
-    return host.rstrip(".").lower()
-
-
-def _literal(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """The address that the text stands for, also as inet_aton(3) takes it: 127.1, 0x7f000001."""
-    with contextlib.suppress(ValueError):
-        return ipaddress.ip_address(host.partition("%")[0])
-    with contextlib.suppress(OSError, ValueError):
-        return ipaddress.IPv4Address(socket.inet_aton(host))
-    return None
 
 
 @contextlib.contextmanager

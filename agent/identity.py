@@ -11,10 +11,11 @@ from pathlib import Path
 
 import grpc
 
+from agent.disk import explained
 from housecall import client
-from housecall.errors import Refusal
 from housecall.identity import Identity
 from housecall.proxy import Proxy
+from housecall.rpc import refusal_of
 from housecall.v1 import statements_pb2 as pb
 
 CHECK_EVERY_S = 60.0
@@ -71,8 +72,9 @@ class Uplink:
             try:
                 self.renew()
                 renewed()
-            except Refusal as refusal:
-                log.warning("renewal failed", extra={"code": refusal.code})
+            except Exception as error:  # also a full disk: the next look tries again
+                code = refusal_of(explained(error)).code
+                log.warning("renewal failed", extra={"code": code})
 
     def coordinator_now(self) -> datetime:
         """By the coordinator's clock, which made the certificate."""

@@ -1,8 +1,9 @@
 """What the agent must not forget: executions, orders, steps, drafts, outbox, reviews, cursor.
 
-The one file with SQL but for `journal_file.py`, which opens it: SQLite in WAL mode with full sync.
-Every method is one transaction, unless it is called inside `transaction()`. Safe to use from
-several threads. When to write what is left to the rooms that use it.
+All SQL is here, but for the tables (`journal_schema.py`) and the file (`journal_file.py`): SQLite
+in WAL mode with full sync. Every method is one transaction, unless it is called inside
+`transaction()`. Safe to use from several threads. When to write what is left to the rooms that use
+it.
 """
 
 from __future__ import annotations
@@ -237,9 +238,22 @@ class Journal:
         )
         return done.rowcount == 1
 
-    def reopen_order(self, execution_id: int) -> None:
-        """Its outcome was refused for good: it needs another one."""
-        self._do("UPDATE orders SET outcome = '' WHERE execution_id = ?", execution_id)
+    def refused_outcomes(self) -> list[Outgoing]:
+        """Outcomes of orders that the coordinator refused for good."""
+        sql = (
+            "SELECT outbox.* FROM orders JOIN outbox ON outbox.envelope_digest = orders.outcome "
+            "WHERE outbox.state = 'refused' ORDER BY seq"
+        )
+        return [_outgoing(row) for row in self._all(sql)]
+
+    def reopen_order(self, execution_id: int, envelope_digest: str) -> bool:
+        """Its outcome was refused for good: it needs another one. False when it has another one."""
+        done = self._do(
+            "UPDATE orders SET outcome = '' WHERE execution_id = ? AND outcome = ?",
+            execution_id,
+            envelope_digest,
+        )
+        return done.rowcount == 1
 
     # drafts
 
@@ -360,21 +374,8 @@ class Journal:
             )
         return Review(**dict(rows[0]))
 
-    def decide_review(self, number: int, decision: str) -> bool:
-        """False when somebody else was first."""
-        sql = "UPDATE reviews SET decision = ? WHERE id = ? AND decision = ''"
-        return self._do(sql, decision, number).rowcount == 1
-
-    def reopen_reviews(self) -> None:
-        """Of what still waits: an agent that died between a decision and what follows from it."""
-        self._do(
-            "UPDATE reviews SET decision = '' WHERE decision IN ('approved', 'refused') AND "
-            "EXISTS (SELECT 1 FROM executions WHERE executions.id = local_id AND state = "
-            "CASE kind WHEN 'RUN' THEN 'WAITING_CONSENT' ELSE 'WAITING_RELEASE' END)"
-        )
-
     def close_reviews(self, local_id: int, decision: str) -> None:
-        """Nobody needs to decide any more: the execution was cancelled."""
+        """Nobody needs to decide any more."""
         sql = "UPDATE reviews SET decision = ? WHERE local_id = ? AND decision = ''"
         self._do(sql, decision, local_id)
 

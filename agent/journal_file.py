@@ -1,105 +1,67 @@
 """The journal as a file: opened only when it is ours and whole, brought to the newest schema in one
 transaction, copied while it is in use.
 
-    JOURNAL_NEWER    a newer agent wrote it
-    JOURNAL_FOREIGN  another program's database, or no database at all
-    JOURNAL_DAMAGED  it is cut off, its pages contradict each other, or only its backup is there
+    JOURNAL_NEWER      a newer agent wrote it
+    JOURNAL_FOREIGN    another program's database, or no database at all
+    JOURNAL_DAMAGED    it is cut off, its pages contradict each other, or it is gone
+    JOURNAL_UNUSABLE   the disk does not let it be read or written now, or another program holds it
+    DISK_FULL          there is no room to open it
 
-Nothing is written before these are ruled out, so that what is refused stays as it is. What the
-rows mean is left to `journal.py`.
+Nothing is written before these are ruled out, so that what is refused stays as it is. The tables
+are in `journal_schema.py`.
 """
 
 from __future__ import annotations
 
 import os
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
+from agent.disk import disk_full, is_full
+from agent.journal_schema import APPLICATION_ID, SCHEMA_VERSION, migrate
 from housecall.errors import Kind, Refusal
-from housecall.v1 import statements_pb2 as pb
 
-APPLICATION_ID = 0x48434A31  # "HCJ1"
 SQLITE_MAGIC = b"SQLite format 3\0"
 BACKUP = "journal.backup"
-_FIRST = """
-CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE executions (
-  id INTEGER PRIMARY KEY AUTOINCREMENT, execution_id INTEGER NOT NULL,
-  benchmark_id INTEGER NOT NULL, model_id INTEGER NOT NULL, model_digest TEXT NOT NULL,
-  dataset_id TEXT NOT NULL, purpose TEXT NOT NULL, key TEXT NOT NULL,
-  state TEXT NOT NULL, step TEXT NOT NULL,
-  reason TEXT NOT NULL, problem TEXT NOT NULL, ignore_errors INTEGER NOT NULL,
-  partial INTEGER NOT NULL, source_id INTEGER NOT NULL, result BLOB NOT NULL,
-  created_at REAL NOT NULL, updated_at REAL NOT NULL, finished_at REAL NOT NULL);
-CREATE INDEX executions_key ON executions (key);
-CREATE TABLE orders (
-  execution_id INTEGER PRIMARY KEY, bundle BLOB NOT NULL, line INTEGER NOT NULL,
-  envelope_digest TEXT NOT NULL, requested_by TEXT NOT NULL, local_id INTEGER NOT NULL,
-  outcome TEXT NOT NULL, UNIQUE (envelope_digest, line));
-CREATE TABLE steps (
-  owner TEXT NOT NULL, name TEXT NOT NULL, record BLOB NOT NULL, at REAL NOT NULL,
-  PRIMARY KEY (owner, name));
-CREATE TABLE drafts (
-  digest TEXT PRIMARY KEY, uid INTEGER NOT NULL, statements TEXT NOT NULL, effect TEXT NOT NULL,
-  at REAL NOT NULL);
-CREATE TABLE outbox (
-  seq INTEGER PRIMARY KEY AUTOINCREMENT, envelope_digest TEXT UNIQUE NOT NULL,
-  envelope BLOB NOT NULL, kind TEXT NOT NULL, about TEXT NOT NULL, lane TEXT NOT NULL,
-  state TEXT NOT NULL, refusal TEXT NOT NULL, receipt BLOB NOT NULL, id TEXT NOT NULL);
-CREATE INDEX outbox_about ON outbox (about);
-CREATE TABLE reviews (
-  id INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, local_id INTEGER NOT NULL,
-  since REAL NOT NULL, decision TEXT NOT NULL, UNIQUE (kind, local_id));
-CREATE TABLE blobs (name TEXT PRIMARY KEY, value BLOB NOT NULL, at REAL NOT NULL);
-"""
-_STEPS_TAKEN_OVER = """
-ALTER TABLE steps RENAME TO old_steps;
-CREATE TABLE steps (
-  owner TEXT NOT NULL, name TEXT NOT NULL, state TEXT NOT NULL, record BLOB NOT NULL,
-  digest TEXT NOT NULL, container TEXT NOT NULL, tries INTEGER NOT NULL, code TEXT NOT NULL,
-  problem TEXT NOT NULL, boot_id TEXT NOT NULL, boot_s REAL NOT NULL,
-  gpus TEXT NOT NULL, bytes INTEGER NOT NULL,
-  PRIMARY KEY (owner, name));
-INSERT INTO steps
-  SELECT owner, name, state_in(record), record, '', '', 1, '', '', '', 0, '', 0
-  FROM old_steps ORDER BY at, rowid;
-DROP TABLE old_steps;
-ALTER TABLE outbox ADD COLUMN since REAL NOT NULL DEFAULT 0;
-CREATE INDEX outbox_waiting ON outbox (lane) WHERE state = 'waiting';
-"""
-MIGRATIONS = (_FIRST, _STEPS_TAKEN_OVER)
-"""Number n makes schema n of schema n - 1. A step under way in schema 1 begins again: it was not
-written down which container is whose."""
-SCHEMA_VERSION = len(MIGRATIONS)
+BESIDE = ("datasets", "executions")
+"""Folders with a folder of each thing that a journal told of."""
+_DISK = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
 
 
 def open_journal(path: Path) -> sqlite3.Connection:
     """A connection to the journal at `path`, made when it is not there; 0600. Raises `Refusal`."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _require_not_lost(path)
+    _require_file(path)
     os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-    with path.open("rb") as file:
-        head = file.read(len(SQLITE_MAGIC))
-    if head and head != SQLITE_MAGIC:
-        raise _foreign(path, "a file of another kind")
     db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-    db.row_factory = sqlite3.Row
     try:
-        _require_whole(db, path)
-        version = _version(db, path)
-        db.execute("PRAGMA journal_mode=WAL")
-        db.execute("PRAGMA synchronous=FULL")
-        _migrate(db, version)
-    except sqlite3.DatabaseError as error:
-        db.close()
-        if error.sqlite_errorcode in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-            raise _damaged(path, str(error)) from error
-        raise
-    except Refusal:
+        with _told(path):
+            version = _examined(db, path)
+            db.execute("PRAGMA journal_mode=WAL")
+            db.execute("PRAGMA synchronous=FULL")
+            migrate(db, version)
+    except BaseException:
         db.close()
         raise
     return db
+
+
+def schema_of(path: Path) -> int:
+    """Of the journal at `path`, read and left as it is; 0 where the first start will make one.
+    Raises `Refusal` as `open_journal` does."""
+    _require_file(path)
+    if not path.exists():
+        return 0
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db, _told(path):
+        return _examined(db, path)
+
+
+def is_lost(path: Path) -> bool:
+    """There was a journal: it left traces, and is gone."""
+    gone = not path.exists() or (path.is_file() and not path.stat().st_size)
+    return gone and bool(_traces(path.parent))
 
 
 def copy_journal(db: sqlite3.Connection, target: Path) -> None:
@@ -118,17 +80,36 @@ def copy_journal(db: sqlite3.Connection, target: Path) -> None:
         raise
 
 
-def _require_not_lost(path: Path) -> None:
-    """Beginning anew beside a backup would forget what was released, and write over the backup."""
-    lost = not path.exists() or not path.stat().st_size
-    if lost and path.with_name(BACKUP).is_file():
-        raise _damaged(path, f"nothing, while {BACKUP} is there")
+def _traces(folder: Path) -> str:
+    """What beginning anew would forget, or write over: the backup, datasets and executions."""
+    if (folder / BACKUP).is_file():
+        return BACKUP
+    found = [name for name in BESIDE if any((folder / name).glob("[0-9]*"))]
+    return " and ".join(found)
 
 
-def _require_whole(db: sqlite3.Connection, path: Path) -> None:
+def _require_file(path: Path) -> None:
+    if is_lost(path):
+        raise _damaged(path, f"nothing, beside {_traces(path.parent)}")
+    if not path.exists():
+        return
+    if not path.is_file():
+        raise _foreign(path, "a folder" if path.is_dir() else "no regular file")
+    with path.open("rb") as file:
+        head = file.read(len(SQLITE_MAGIC))
+    if head and not any(head):
+        raise _damaged(path, "zeros")
+    if head and head != SQLITE_MAGIC:
+        raise _foreign(path, "a file of another kind")
+
+
+def _examined(db: sqlite3.Connection, path: Path) -> int:
+    """Its schema, when it is whole and ours."""
+    db.row_factory = sqlite3.Row
     (said,) = db.execute("PRAGMA quick_check(1)").fetchone()
     if said != "ok":
         raise _damaged(path, str(said).splitlines()[-1])
+    return _version(db, path)
 
 
 def _version(db: sqlite3.Connection, path: Path) -> int:
@@ -153,38 +134,28 @@ def _version(db: sqlite3.Connection, path: Path) -> int:
     return version
 
 
-def _migrate(db: sqlite3.Connection, version: int) -> None:
-    """All the way or not at all: a process that dies half way leaves the old schema."""
-    if version == SCHEMA_VERSION:
-        return
-    db.create_function("state_in", 1, _state_in, deterministic=True)
-    db.execute("BEGIN IMMEDIATE")
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """What SQLite says, as the refusal that it is."""
     try:
-        for script in MIGRATIONS[version:]:
-            for sql in script.split(";\n"):
-                db.execute(sql)
-        db.execute(
-            "INSERT OR REPLACE INTO facts VALUES ('schema_version', ?)", (str(SCHEMA_VERSION),)
-        )
-        db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        db.execute("COMMIT")
-    except BaseException:
-        if db.in_transaction:
-            db.execute("ROLLBACK")
+        yield
+    except sqlite3.DatabaseError as error:
+        code = error.sqlite_errorcode & 0xFF  # the rest says which system call it was
+        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            raise _damaged(path, str(error)) from error
+        if code == sqlite3.SQLITE_FULL or (code in _DISK and is_full(path.parent)):
+            raise disk_full() from error
+        if code in (*_DISK, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_READONLY):
+            raise _unusable(path, str(error)) from error
         raise
-
-
-def _state_in(record: bytes) -> str:
-    state = pb.StepState.Name(pb.StepRecord.FromString(record).state)
-    return state.removeprefix("STEP_STATE_").replace("RUNNING", "STOPPED")
 
 
 def _foreign(path: Path, got: str) -> Refusal:
     return Refusal(
         Kind.CONFLICT,
         "JOURNAL_FOREIGN",
-        f"{path.name}: expected an agent's journal, got {got}; nothing was changed. Is state_dir "
-        "right? Move the file away only if it is none of this agent's",
+        f"{path.name}: expected an agent's journal, got {got}, and left it as it is; is state_dir "
+        "right? Where it is, move the file away, then `housecall-agent recover-journal`",
     )
 
 
@@ -192,6 +163,15 @@ def _damaged(path: Path, got: str) -> Refusal:
     return Refusal(
         Kind.CONFLICT,
         "JOURNAL_DAMAGED",
-        f"{path.name}: expected a whole journal, got: {got}; nothing was changed. "
-        "`housecall-agent recover-journal` saves what can be read, over the last backup",
+        f"{path.name}: expected a whole journal, got {got}, and left it as it is; stop the agent, "
+        "then `housecall-agent recover-journal` saves what can be read, over the last backup",
+    )
+
+
+def _unusable(path: Path, got: str) -> Refusal:
+    return Refusal(
+        Kind.UNAVAILABLE,
+        "JOURNAL_UNUSABLE",
+        f"{path.name}: expected to read and write it, got: {got}; see that the folder can be "
+        "written, that no other program has the file open, and the kernel's log for the disk",
     )

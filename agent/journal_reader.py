@@ -45,14 +45,6 @@ class JournalReader:
     ) -> None:
         self._db.close()
 
-    def damage(self) -> str:
-        """What SQLite finds wrong with it; "" when it is whole."""
-        said = str(self._one("PRAGMA quick_check(1)"))
-        return "" if said == "ok" else said
-
-    def schema(self) -> int:
-        return int(self._one("SELECT value FROM facts WHERE name = 'schema_version'") or 0)
-
     def without_receipt(self) -> int:
         return int(self._one("SELECT count(*) FROM outbox WHERE state = 'waiting'"))
 

@@ -30,6 +30,8 @@ from housecall.v1 import statements_pb2 as pb
 from housecall.verify import verify_bundle
 
 log = logging.getLogger(__name__)
+ENDED_THERE = "ended there"
+"""The outcome of an order that the coordinator cancelled: nothing is sent for it."""
 PURPOSE_NAMES = {pb.PURPOSE_BENCHMARK: "BENCHMARK", pb.PURPOSE_TEST: "TEST"}
 
 
@@ -90,6 +92,8 @@ class Orders:
     def reconcile(self) -> None:
         """Every open order goes on where it is: at the start, and now and then, since a full disk
         may have kept an end from being said."""
+        for entry in self._journal.refused_outcomes():
+            self.outcomes.refused_there(entry)
         for order in self._journal.open_orders():
             execution = self._journal.execution(order.local_id)
             if execution.state is State.ORDERED:
@@ -104,17 +108,21 @@ class Orders:
     def cancelled_there(self, execution_id: int) -> None:
         """The coordinator cancelled or ended it: nothing is left to be said."""
         order = self._journal.order(execution_id)
-        if order is None or not self._journal.set_outcome(execution_id, "ended there"):
+        if order is None or order.outcome:
             return
         log.info("order cancelled", extra={"order": execution_id})
-        if self._journal.execution(order.local_id).state not in ENDED:
-            self._runs.cancel(order.local_id, "cancelled by the committee")
+        try:
+            self._runs.cancel(order.local_id, "cancelled by the committee", outcome=ENDED_THERE)
+        except Refusal as refusal:
+            if refusal.code != "EXECUTION_ENDED":
+                raise
+            self._journal.set_outcome(execution_id, ENDED_THERE)
 
     def cancel(self, local_id: int, releaser: pb.Releaser) -> None:
         """A person at the site cancels an execution, ordered or not."""
-        self.outcomes.cancelled_by[local_id] = releaser
         user = releaser.local_user.name or f"uid {releaser.local_user.uid}"
-        self._runs.cancel(local_id, f"cancelled at the site by {user}")
+        problem = f"cancelled at the site by {user}"
+        self._runs.cancel(local_id, problem, by=releaser.SerializeToString())
 
     def require_entitled(self, execution: Execution, recipe: Recipe) -> None:
         """3."""

@@ -38,7 +38,6 @@ class Outcomes:
     ) -> None:
         self._journal, self._policy, self._executor = journal, policy, executor
         self._results, self._releases = results, releases
-        self.cancelled_by: dict[int, pb.Releaser] = {}
         self.changed: Callable[[Execution], None] = lambda _: None
 
     def refuse(self, execution: Execution, reason: str, releaser: pb.Releaser) -> None:
@@ -48,8 +47,7 @@ class Outcomes:
     def ended(self, execution: Execution) -> None:
         """An ordered execution has its result, or has none."""
         if execution.state is not State.WAITING_RELEASE:
-            releaser = self.cancelled_by.pop(execution.id, None) or self._by_rule("failures")
-            self._end(execution, releaser)
+            self._end(execution, self._who_ended(execution))
             return
         try:
             decision = self.decide(execution)
@@ -71,18 +69,22 @@ class Outcomes:
         self.changed(execution)
 
     def refused_there(self, entry: Outgoing) -> None:
-        """An order whose result the coordinator refused still needs its one outcome."""
+        """An order whose result the coordinator refused still needs its one outcome. May be told
+        again: it may have been cut off, or the disk full."""
         for execution in self._journal.executions(state=State.SUCCEEDED):
             order = self._journal.order(execution.execution_id) if execution.execution_id else None
             if order is not None and order.outcome == entry.envelope_digest:
-                code = self._refusal_code(entry)
-                if code != "EXECUTION_ENDED":
-                    self._journal.reopen_order(order.execution_id)
-                    self.ended(
-                        self._journal.update_execution(
-                            execution.id, state=State.FAILED, reason=code
-                        )
-                    )
+                self._fail_instead(execution, entry)
+
+    def _fail_instead(self, execution: Execution, entry: Outgoing) -> None:
+        code = self._refusal_code(entry)
+        if code == "EXECUTION_ENDED":
+            return
+        with self._journal.transaction():
+            if not self._journal.reopen_order(execution.execution_id, entry.envelope_digest):
+                return
+            failed = self._journal.update_execution(execution.id, state=State.FAILED, reason=code)
+        self.ended(failed)
 
     def decide(self, execution: Execution, recipe: Recipe | None = None) -> Decision:
         """What the policy says now."""
@@ -127,6 +129,12 @@ class Outcomes:
         except Refusal as refusal:
             if refusal.code != "ORDER_ENDED":
                 raise
+
+    def _who_ended(self, execution: Execution) -> pb.Releaser:
+        """The person who cancelled it; else the policy releases the code of its end."""
+        if execution.cancelled_by:
+            return pb.Releaser.FromString(execution.cancelled_by)
+        return self._by_rule("failures")
 
     def _by_rule(self, rule: str) -> pb.Releaser:
         return by_policy(self._policy.current().digest, rule)

@@ -14,6 +14,7 @@ from agent import catalog as states
 from agent import contract, report
 from agent.catalog import Dataset
 from agent.containers import Ready
+from agent.disk import explained
 from agent.events import Done, Feed
 from agent.fingerprints import ANEW
 from agent.folders import empty_folder, input_file, output_folder, private_folder
@@ -24,6 +25,7 @@ from agent.step import Step
 from agent.worker import SHUTDOWN, Stop
 from housecall.container_config import Role
 from housecall.errors import Kind, Refusal
+from housecall.rpc import refusal_of
 from housecall.v1 import statements_pb2 as pb
 
 AWAY = (Kind.UNAVAILABLE, Kind.EXHAUSTED)
@@ -66,7 +68,8 @@ class Preparation:
             keeps_report = "report_file" in container.config.tasks["prepare"].outputs
             self._steps(dataset, container, feed, stop)
             dataset = self._finish(dataset, feed)
-        except Refusal as refusal:
+        except (Refusal, OSError) as error:
+            refusal = refusal_of(explained(error))
             return self._failed(dataset, refusal, before, keeps_report, feed, stop)
         except BaseException:
             self._catalog.update(number, state=states.BROKEN, problem="internal error")

@@ -29,7 +29,8 @@ class Execution:
 
     `key` names its content; `source_id` is the execution whose containers ran, itself or an
     earlier one of the same content. `result` is a serialised ResultSubmitted of the run, without
-    what is only known when it is drafted (purpose, order, releaser).
+    what is only known when it is drafted (purpose, order, releaser). `cancelled_by` is a serialised
+    Releaser: the person at the site who cancelled it, empty where none did.
     """
 
     benchmark_id: int
@@ -51,6 +52,7 @@ class Execution:
     created_at: float = 0.0
     updated_at: float = 0.0
     finished_at: float = 0.0
+    cancelled_by: bytes = b""
 
 
 @dataclass(frozen=True)

@@ -86,19 +86,23 @@ class Releases:
         known = self._entries(digests)
         if len(known) == len(entries) and all(entry.state != "refused" for entry in known):
             return self.wait_for(digests)  # released before: the caller asks again
-        with self._journal.transaction():
-            self._apply(json.loads(draft.effect), entries)
-            for entry in entries:
-                self._journal.add_outgoing(entry)
-        self.wake()
+        self._keep(json.loads(draft.effect), entries)
         return self.wait_for(digests)
 
     def send(self, item: Item, effect: Mapping[str, Any]) -> None:
         """What the site's policy releases: signed and kept, without waiting."""
-        entry = self._outgoing(_made(item))
-        with self._journal.transaction():
-            self._apply(effect, [entry])
-            self._journal.add_outgoing(entry)
+        self._keep(effect, [self._outgoing(_made(item))])
+
+    def _keep(self, effect: Mapping[str, Any], entries: list[Outgoing]) -> None:
+        try:
+            with self._journal.transaction():
+                self._apply(effect, entries)
+                for entry in entries:
+                    self._journal.add_outgoing(entry)
+        except BaseException:  # the catalog is no part of the transaction
+            with suppress(Exception):  # what cannot be put right now is at the next turn
+                self.reconcile()
+            raise
         self.wake()
 
     def wait_for(self, digests: list[str]) -> list[Outgoing]:
@@ -137,17 +141,22 @@ class Releases:
         self.refused(entry)
 
     def reconcile(self) -> None:
-        """At the start: a release that was cut off either happened as a whole or not at all."""
-        for dataset in self._catalog.all():
-            entry = self._journal.outgoing(dataset.envelope_digest)
-            if entry is None or entry.state == "refused":
-                self._catalog.remove(dataset.number)
-                continue
-            released = bool(self._journal.sent_about(f"operational:{dataset.number}"))
-            if released and dataset.state == states.PREPARED:
-                self._catalog.update(dataset.number, state=states.OPERATIONAL)
-            if not released and dataset.state == states.OPERATIONAL:
-                self._catalog.update(dataset.number, state=states.PREPARED)
+        """At the start, and now and then: a release that was cut off, by a death or a full disk,
+        either happened as a whole or not at all. Never in the middle of one."""
+        with self._journal.transaction():
+            for dataset in self._catalog.all():
+                self._reconcile(dataset)
+
+    def _reconcile(self, dataset: Dataset) -> None:
+        entry = self._journal.outgoing(dataset.envelope_digest)
+        if entry is None or entry.state == "refused":
+            self._catalog.remove(dataset.number)
+            return
+        released = bool(self._journal.sent_about(f"operational:{dataset.number}"))
+        if released and dataset.state == states.PREPARED:
+            self._catalog.update(dataset.number, state=states.OPERATIONAL)
+        if not released and dataset.state == states.OPERATIONAL:
+            self._catalog.update(dataset.number, state=states.PREPARED)
 
     def _apply(self, effect: Mapping[str, Any], entries: list[Outgoing]) -> None:
         if "create" in effect:

@@ -57,8 +57,12 @@ class Reviews:
                 raise _differs(number, draft, digest)
             return self._releases.release(draft, uid)[0]
         recipe = self._orders.recipe(shown.execution)
-        self._decide(shown, "approved")
-        self._runs.start_ordered(shown.execution.id, recipe)
+        if not self._runs.start_ordered(shown.execution.id, recipe):
+            raise Refusal(
+                Kind.CONFLICT,
+                "REVIEW_DECIDED",
+                f"review {number}: somebody else decided it just now",
+            )
         return None
 
     def refuse(self, number: int, uid: int) -> Outgoing | None:
@@ -72,14 +76,6 @@ class Reviews:
             return None
         sent = self._releases.wait_for([order.outcome])
         return sent[0] if sent else None
-
-    def _decide(self, shown: Shown, decision: str) -> None:
-        if not self._journal.decide_review(shown.review.id, decision):
-            raise Refusal(
-                Kind.CONFLICT,
-                "REVIEW_DECIDED",
-                f"review {shown.review.id}: somebody else decided it just now",
-            )
 
     def _draft(self, execution: Execution, uid: int) -> str:
         item = self._results.item(execution, execution.purpose, local_user(uid), order=True)

@@ -28,6 +28,8 @@ from housecall.rpc import refusal_of
 
 RETRY_S = 5.0
 MOST_RETRY_S = 60.0
+CONSIDERED = frozenset({State.ORDERED, State.WAITING_CONSENT})
+"""An order that nobody has said yes or no to."""
 PASSING = frozenset({Kind.UNAVAILABLE, Kind.UNAUTHENTICATED, Kind.EXHAUSTED})
 """Noes to "what is to be run?" that are no answer: nobody is there, a clock or a certificate is
 wrong for now, the disk is full."""
@@ -93,33 +95,42 @@ class Runs:
             )
         )
 
-    def start_ordered(self, local_id: int, recipe: Recipe) -> None:
-        """Run what was ordered and consented to; shares a run of the same content."""
+    def start_ordered(self, local_id: int, recipe: Recipe) -> bool:
+        """Run what was ordered and consented to; shares a run of the same content. False when it
+        was begun, or cancelled, meanwhile."""
         key = _job_key(recipe.key, False)
         self._let_stop(key)
         with self._lock:
-            if self._journal.execution(local_id).state in ENDED:
-                return  # cancelled while it was considered
+            if self._journal.execution(local_id).state not in CONSIDERED:
+                return False
             execution = self._from_cache(local_id, recipe)
             job = self._worker.find(key)
             if execution is None and job is None:
-                self._queue(self._change(local_id, key=recipe.key, state=State.QUEUED), recipe)
-                return
+                queued = self._take_on(local_id, key=recipe.key, state=State.QUEUED)
+                self._queue(queued, recipe)
+                return True
             if execution is None and (shared := self._sharing(self._sources[key])):
                 state, source_id = shared[0].state, shared[0].source_id
-                self._change(local_id, key=recipe.key, state=state, source_id=source_id)
-                return
+                self._take_on(local_id, key=recipe.key, state=state, source_id=source_id)
+                return True
         if execution is not None:
             self.ended(execution)
-        elif job is not None:
-            job.wait()  # it has ended, but for its thread
-            self.start_ordered(local_id, recipe)
+            return True
+        assert job is not None
+        job.wait()  # it has ended, but for its thread
+        return self.start_ordered(local_id, recipe)
+
+    def _take_on(self, local_id: int, **changes: Any) -> Execution:
+        """A yes and what follows from it are written down together."""
+        with self._journal.transaction():
+            self._journal.close_reviews(local_id, "approved")
+            return self._change(local_id, **changes)
 
     def _from_cache(self, local_id: int, recipe: Recipe) -> Execution | None:
         found = self.cached(recipe, partial=False)
         if found is None or found.id == local_id:
             return None
-        return self._change(
+        return self._take_on(
             local_id,
             key=recipe.key,
             state=State.WAITING_RELEASE,
@@ -129,9 +140,25 @@ class Runs:
             source_id=found.source_id,
         )
 
-    def cancel(self, local_id: int, problem: str) -> Execution:
-        """End it; its containers are stopped unless another execution shares them."""
+    def cancel(
+        self, local_id: int, problem: str, *, by: bytes = b"", outcome: str = ""
+    ) -> Execution:
+        """End it; its containers are stopped unless another execution shares them. `by` is the
+        person who did, `outcome` that of its order where it has one already."""
         with self._lock:
+            before, execution = self._cancelled(local_id, problem, by, outcome)
+            shared = [each for each in self._sharing(execution.source_id) if each.id != local_id]
+        if before in (State.QUEUED, State.RUNNING) and not shared:
+            self._worker.cancel(_job_key(execution.key, execution.ignore_errors))
+        if execution.execution_id:
+            self.ended(execution)
+        return execution
+
+    def _cancelled(
+        self, local_id: int, problem: str, by: bytes, outcome: str
+    ) -> tuple[State, Execution]:
+        """Its state before, and as it is now."""
+        with self._journal.transaction():
             execution = self._journal.execution(local_id)
             if execution.state in ENDED:
                 raise Refusal(
@@ -140,17 +167,11 @@ class Runs:
                     f"execution {local_id}: expected one that goes on, got one that is "
                     f"{execution.state.lower()}",
                 )
-            runs = execution.state in (State.QUEUED, State.RUNNING)
-            execution = self._change(
-                local_id, state=State.CANCELLED, reason=CANCELLED, problem=problem, step=""
-            )
+            said = {"reason": CANCELLED, "problem": problem, "cancelled_by": by}
             self._journal.close_reviews(local_id, CANCELLED)
-            shared = [each for each in self._sharing(execution.source_id) if each.id != local_id]
-        if runs and not shared:
-            self._worker.cancel(_job_key(execution.key, execution.ignore_errors))
-        if execution.execution_id:
-            self.ended(execution)
-        return execution
+            if outcome:
+                self._journal.set_outcome(execution.execution_id, outcome)
+            return execution.state, self._change(local_id, state=State.CANCELLED, step="", **said)
 
     def reconcile(self) -> None:
         """What should be under way and is not goes on: at the start, and whenever a full disk kept

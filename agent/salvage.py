@@ -16,7 +16,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.journal_file import BACKUP, open_journal
+from agent.journal_file import BACKUP, is_lost, open_journal
 from housecall.errors import Kind, Refusal
 
 SIDE_FILES = ("-wal", "-shm")
@@ -37,7 +37,7 @@ def salvage(path: Path) -> Salvaged:
     """Replace the damaged journal at `path`; refuses with JOURNAL_WHOLE when it can be opened, and
     with the refusals of `open_journal` when something else is wrong with it."""
     backup = path.with_name(BACKUP)
-    _require_damaged(path, backup)
+    _require_damaged(path)
     path.touch(mode=0o600)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix="salvage-") as folder:
         copied, made = Path(folder) / path.name, Path(folder) / "new.sqlite"
@@ -56,8 +56,8 @@ def salvage(path: Path) -> Salvaged:
     return Salvaged(rows, based, damaged)
 
 
-def _require_damaged(path: Path, backup: Path) -> None:
-    if not path.is_file() and not backup.is_file():
+def _require_damaged(path: Path) -> None:
+    if not path.exists() and not is_lost(path):
         raise Refusal(
             Kind.NOT_FOUND, "JOURNAL_MISSING", f"{path.name}: expected a journal, got none"
         )

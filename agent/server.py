@@ -229,8 +229,6 @@ class Agent:
     def __enter__(self) -> Agent:
         self._close.callback(self._release_all)
         self.runner.reserve()
-        self.releases.reconcile()
-        self.journal.reopen_reviews()
         self._reconcile()
         self.worker.start()
         self._close.callback(lambda: self.worker.close(self.settings.stop_grace_s + 5))
@@ -258,7 +256,8 @@ class Agent:
         self._close.close()
 
     def _reconcile(self) -> None:
-        """What the journal says is under way, is."""
+        """What the journal says is under way, is: at the start, and now and then."""
+        self.releases.reconcile()
         self.datasets.reconcile()
         self.runs.reconcile()
         self.orders.reconcile()

@@ -25,10 +25,12 @@ from housecall import scraping, tracing
 from housecall.errors import Kind, Refusal
 from housecall.proxy import parse
 from housecall.service_secrets import credentials
+from housecall.setting_names import require_known_variables, unknown_keys
 
 DEFAULT_FILE = Path("/etc/housecall/agent.toml")
 PREFIX = "HOUSECALL_AGENT_"
-_SEE = "see docs/settings-agent.md"
+CONFIG_VARIABLE = "HOUSECALL_AGENT_CONFIG"
+PAGE = "docs/settings-agent.md"
 
 
 class ProxyUrl(SecretStr):
@@ -177,6 +179,7 @@ def load(file: Path | None) -> Settings:
     Refusal SETTINGS_INVALID, whose last clause says what to do."""
     if file is not None and not file.is_file():
         raise _invalid(f"settings file {file}: expected a file, found none; check --config")
+    require_known_variables(Settings, PAGE, CONFIG_VARIABLE)
     chosen = file or (DEFAULT_FILE if DEFAULT_FILE.is_file() else None)
 
     class FromFile(Settings):
@@ -188,14 +191,13 @@ def load(file: Path | None) -> Settings:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
-            text = f"setting {name}: there is no setting of that name; {_SEE}"
-            raise _invalid(text) from error
+            raise unknown_keys(Settings, [name], PAGE) from error
         raise _invalid(
             f"setting {name} (or {PREFIX}{name.upper()}): {first['msg']}, got "
-            f"{masked(repr(first['input']))}; {_SEE}"
+            f"{masked(repr(first['input']))}; see {PAGE}"
         ) from error
     except ValueError as error:
-        raise _invalid(f"settings file {chosen}: expected TOML, got {error}; {_SEE}") from error
+        raise _invalid(f"settings file {chosen}: expected TOML, got {error}; see {PAGE}") from error
 
 
 def listing() -> list[tuple[str, str, str, str]]:

@@ -90,3 +90,6 @@ class Watch:
             except Refusal as refusal:
                 extra = {"owner": self._step.owner, "code": refusal.code}
                 log.warning("log lost", extra=extra)
+            if kept.lost:
+                extra = {"owner": self._step.owner, "code": "DISK_FULL"}
+                log.warning("lines of a log lost", extra=extra)

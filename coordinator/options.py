@@ -11,7 +11,9 @@ from pydantic import ValidationError
 
 from coordinator.settings import CONFIG_VARIABLE, Settings
 from housecall.errors import Kind, Refusal
+from housecall.setting_names import require_known_variables, unknown_keys
 
+PAGE = "docs/settings-coordinator.md"
 CONFIG = click.option(
     "--config",
     type=click.Path(path_type=Path),
@@ -28,19 +30,19 @@ def read_settings(config: Path | None, **overrides: Any) -> Settings:
         if not config.is_file():
             raise Refusal(Kind.NOT_FOUND, "CONFIG_MISSING", f"there is no file {config}")
         os.environ[CONFIG_VARIABLE] = str(config)
+    require_known_variables(Settings, PAGE, CONFIG_VARIABLE)
     try:
         return Settings(**{name: value for name, value in overrides.items() if value is not None})
     except ValueError as error:
-        raise Refusal(Kind.INVALID, "SETTINGS_INVALID", _wrong(error)) from error
+        raise _wrong(error) from error
 
 
-def _wrong(error: ValueError) -> str:
+def _wrong(error: ValueError) -> Refusal:
     found = error.errors() if isinstance(error, ValidationError) else []
     unknown = [str(each["loc"][0]) for each in found if each["type"] == "extra_forbidden"]
-    if not unknown:
-        return f"settings: {error}"
-    names = ", ".join(unknown)
-    return f"setting {names}: there is no setting of that name; see docs/settings-coordinator.md"
+    if unknown:
+        return unknown_keys(Settings, unknown, PAGE)
+    return Refusal(Kind.INVALID, "SETTINGS_INVALID", f"settings: {error}")
 
 
 def settings_help() -> str:

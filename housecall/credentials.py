@@ -113,5 +113,8 @@ def load(folder: Path, proxy: Proxy | None = None) -> Credentials:
 
 def damaged(folder: Path, error: Exception) -> Refusal:
     return Refusal(
-        Kind.INVALID, "IDENTITY_DAMAGED", f"the identity in {folder} is damaged: {error}"
+        Kind.INVALID,
+        "IDENTITY_DAMAGED",
+        f"the identity in {folder} is damaged ({error}); restore the folder from a backup, else "
+        "ask the operator to revoke this name and for a new join token",
     )

@@ -158,4 +158,9 @@ class Identity(Credentials):
             raise damaged(folder, error) from error
         if not isinstance(signing_key, Ed25519PrivateKey):
             raise damaged(folder, ValueError("signing.key is not an Ed25519 key"))
+        for name in ("chain.pem", "root.pem"):
+            try:
+                x509.load_pem_x509_certificates((folder / name).read_bytes())
+            except ValueError as error:
+                raise damaged(folder, ValueError(f"{name} holds no certificates")) from error
         return Identity(**vars(credentials), signing_key=signing_key)

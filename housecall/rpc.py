@@ -123,8 +123,15 @@ _TLS_PROBLEMS: tuple[tuple[str, str, str], ...] = (
     ("ertificate", "WRONG_CA", "it is not certified by the CA pinned at enrolment"),
     ("andshake", "TLS_FAILED", "the TLS handshake failed"),
 )
-_CUT = ("Socket closed", "Connection reset", "Broken pipe")
-"""In the middle of a handshake as anywhere: nobody said no, as when a balancer's target died."""
+_CUT = (
+    "Socket closed",
+    "Connection reset",
+    "Broken pipe",
+    "andshake read failed",
+    "andshake write failed",
+)
+"""In the middle of a handshake as anywhere: nobody said no, as when a balancer's target died, or a
+coordinator is frozen and the handshake's time is over."""
 
 
 def _transport_refusal(code: grpc.StatusCode, details: str, peer: str) -> Refusal:

@@ -101,5 +101,8 @@ def _verdict(check: Check, scene: Scene) -> Verdict:
 
 
 def _refused(refusal: Refusal) -> Verdict:
-    """Its message ends with what to do."""
-    return Verdict(Level.FAILED, refusal.message, kind=refusal.kind, code=refusal.code)
+    """The last clause of its message says what to do."""
+    found, _, fix = refusal.message.rpartition("; ")
+    if not found:
+        found, fix = fix, ""
+    return Verdict(Level.FAILED, found, fix, refusal.kind, refusal.code)

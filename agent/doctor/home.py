@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pwd
-import sqlite3
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -15,9 +14,9 @@ import grpc
 
 from agent.consent import PolicyFile
 from agent.disk import FULL
-from agent.doctor.finding import Level, Skip, Verdict, fail, ok, warn
+from agent.doctor.finding import Skip, Verdict, fail, ok, warn
 from agent.doctor.scene import Scene
-from agent.journal_file import SCHEMA_VERSION
+from agent.journal_file import schema_of
 from agent.journal_reader import JournalReader
 from agent.settings import DEFAULT_FILE, Settings
 from housecall.errors import Kind, Refusal
@@ -29,11 +28,7 @@ KEYS = ("tls.key", "signing.key")
 
 
 def settings(scene: Scene) -> Verdict:
-    try:
-        now = scene.settings
-    except Refusal as refusal:
-        found, _, fix = refusal.message.rpartition("; ")
-        return Verdict(Level.FAILED, found, fix, refusal.kind, refusal.code)
+    now = scene.settings
     file = scene.config or DEFAULT_FILE
     files = [each for each in (file, now.policy_file) if each is not None and each.exists()]
     for each in files:
@@ -88,21 +83,11 @@ def state(scene: Scene) -> Verdict:
 
 def journal(scene: Scene) -> Verdict:
     path = scene.settings.state_dir / "journal.sqlite"
-    if not path.exists():
+    version = schema_of(path)
+    if not version:
         raise Skip("there is no journal yet: the agent's first start makes it")
-    try:
-        with JournalReader(path) as reader:
-            damage, version = reader.damage(), reader.schema()
-            waiting = reader.without_receipt()
-    except sqlite3.DatabaseError as error:
-        damage, version, waiting = str(error), 0, 0
-    if damage:
-        what = f"{path.name} is damaged: {damage}"
-        fix = "stop the agent, keep a copy of the file, then `housecall-agent recover-journal`"
-        return fail(Kind.CONFLICT, what, fix)
-    if version > SCHEMA_VERSION:
-        what = f"{path.name} has schema {version}, this program knows {SCHEMA_VERSION}"
-        return fail(Kind.NOT_READY, what, "install the newer agent that wrote it")
+    with JournalReader(path) as reader:
+        waiting = reader.without_receipt()
     return ok(f"{path.name} is whole, schema {version}, {waiting} statements without a receipt")
 
 

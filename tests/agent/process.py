@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,17 +25,41 @@ def founded(world: World) -> Bench:
     return made
 
 
-@contextmanager
-def agent_process(settings: Settings, log: Path) -> Iterator[None]:
+def environment_of(settings: Settings) -> dict[str, str]:
+    """These settings, for a program."""
     names = ("state_dir", "socket", "heartbeat_s", "stop_grace_s", "disk_reserve_bytes")
     said = {name: str(getattr(settings, name)) for name in names}
     said |= {"allowed_paths": ":".join(map(str, settings.allowed_paths)), "log_level": "debug"}
     said |= {"allow_pull": "false"}
-    environment = {f"HOUSECALL_AGENT_{name.upper()}": value for name, value in said.items()}
+    variables = {f"HOUSECALL_AGENT_{name.upper()}": value for name, value in said.items()}
+    return {**os.environ, **variables}
+
+
+@contextmanager
+def dying_agent(settings: Settings, folder: Path, commit: str) -> Iterator[None]:
+    """Dies as of kill -9 on a side of a commit, `after module.function>method`, while it is
+    entered (`tests/faults/launch.py`)."""
+    boundary = folder / "boundary"
+    boundary.write_text(commit)
+    words = [sys.executable, "-m", "tests.faults.launch", "agent", "serve"]
+    environment = environment_of(settings) | {"FAULTS_BOUNDARY": str(boundary)}
+    with (folder / "agent.log").open("wb") as log:
+        program = subprocess.Popen(words, env=environment, stderr=log)
+        try:
+            wait_for(lambda: b'"link up"' in (folder / "agent.log").read_bytes(), 60)
+            yield
+            assert program.wait(30) == -signal.SIGKILL
+        finally:
+            program.kill()
+            program.wait(30)
+
+
+@contextmanager
+def agent_process(settings: Settings, log: Path) -> Iterator[None]:
     with log.open("wb") as stream:
         program = subprocess.Popen(
             [PROGRAMS / "housecall-agent", "serve"],
-            env={**os.environ, **environment},
+            env=environment_of(settings),
             stderr=stream,
         )
         try:

@@ -21,7 +21,7 @@ from agent.doctor import home, machine
 from agent.doctor.examination import NAMES
 from agent.doctor.finding import Level, Verdict
 from agent.journal import Journal
-from agent.journal_file import SCHEMA_VERSION
+from agent.journal_schema import SCHEMA_VERSION
 from housecall.errors import EXIT_CODES, Kind
 from tests.agent.patient import Patient, patient
 
@@ -55,7 +55,7 @@ def test_settings_that_cannot_be_read_stop_what_needs_them(site: Patient) -> Non
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("slot = 1", "setting slot: there is no setting of that name"),
+        ("slot = 1", "there is no setting of that name, the nearest is slots"),
         ('proxy = "http://dora:hunter2@x"\nslots = 0', "greater than or equal to 1, got 0"),
         ("slots =", "expected TOML, got Invalid value (at end of document)"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.server
+import socket
 import ssl
 import threading
 from collections.abc import Iterator
@@ -184,6 +185,45 @@ def test_a_proxy_is_asked_for_public_places(host: str, tmp_path: Path) -> None:
         )
         assert refusal.code == "ADDITIONAL_FILES_UNAVAILABLE"
         assert f"CONNECT {host}:443" in proxy.asked
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_proxy_is_not_asked_for_a_name_of_a_private_place(scheme: str, tmp_path: Path) -> None:
+    """This machine's own name, which is no literal and resolves where its hosts file says."""
+    with connect_proxy({}) as proxy:
+        url = f"{scheme}://{socket.gethostname()}/x"
+        refusal = refused(url, tmp_path, proxy=parse(proxy.url), allow_private=False)
+        assert refusal.code == "ADDITIONAL_FILES_PRIVATE"
+        assert f"{socket.gethostname()} (" in refusal.message
+        assert proxy.asked == []
+        assert refused(url, tmp_path, proxy=parse(proxy.url)).code.endswith("UNAVAILABLE")
+        assert proxy.asked
+
+
+def test_one_private_address_of_a_name_is_enough(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("agent.addresses.resolved", lambda *_: ["8.8.8.8", "10.1.2.3"])
+    with connect_proxy({}) as proxy:
+        given = parse(proxy.url)
+        url = "https://files.example.org/x"
+        assert (
+            "(8.8.8.8, 10.1.2.3)"
+            in refused(url, tmp_path, proxy=given, allow_private=False).message
+        )
+
+
+def test_a_dns_without_an_answer_leaves_it_to_the_proxy(
+    source: Source, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    hangs = threading.Event()
+    monkeypatch.setattr("agent.addresses.DNS_S", 0.05)
+    monkeypatch.setattr("agent.addresses.resolved", lambda *_: hangs.wait(20) and [])
+    with connect_proxy({"files.example.org:80": ("127.0.0.1", source.port)}) as proxy:
+        given = parse(proxy.url)
+        got = fetched("http://files.example.org/x", tmp_path, proxy=given, allow_private=False)
+    hangs.set()
+    assert got == CONTENT
 
 
 def test_a_redirect_does_not_lead_inside(source: Source, tmp_path: Path) -> None:

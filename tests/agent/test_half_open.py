@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import socket
+import time
 from pathlib import Path
 
 import pytest
@@ -75,3 +77,19 @@ def test_a_watch_of_a_coordinator_that_went_silent_ends(bench: Bench, impatient:
                 for _ in watch:
                     pass
             assert caught.value.code == "UNREACHABLE"
+
+
+def test_a_handshake_without_an_answer_is_tried_again_soon(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A coordinator that is frozen: the kernel takes connections for it, and nobody says no."""
+    options = [*CHANNEL_OPTIONS, ("grpc.min_reconnect_backoff_ms", 500)]
+    monkeypatch.setattr(housecall.credentials, "CHANNEL_OPTIONS", options)
+    settings = site.enrolled(bench, tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as frozen:
+        point_at(settings, f"127.0.0.1:{frozen.getsockname()[1]}")
+        with Agent(settings, lambda _: bench.engine) as agent:
+            state = agent.link.state
+            wait_for(lambda: state.next_try_at)
+            assert "[UNREACHABLE]" in state.problem
+            assert state.next_try_at < time.time() + 60

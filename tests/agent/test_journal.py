@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from agent import journal_file
+from agent import journal_schema
 from agent.journal import Journal
-from agent.journal_file import SCHEMA_VERSION
+from agent.journal_schema import SCHEMA_VERSION
 from agent.records import (
     Draft,
     DraftedStatement,
@@ -119,13 +119,27 @@ def test_a_released_journal_is_brought_on_and_keeps_everything(tmp_path: Path) -
         assert journal.blob("benchmark:1") == b"\x00\x01kept"
 
 
+def test_a_decision_that_nothing_followed_is_asked_for_again(tmp_path: Path) -> None:
+    """Up to schema 2 an agent could die, or find no room, in between."""
+    path = released(tmp_path)
+    with closing(sqlite3.connect(path)) as raw, raw:
+        raw.execute("UPDATE executions SET state = 'WAITING_CONSENT'")
+        raw.execute("UPDATE reviews SET kind = 'RUN', decision = 'approved'")
+    with closing(Journal(path)) as journal:
+        assert [(each.kind, each.local_id) for each in journal.reviews()] == [("RUN", 1)]
+        assert journal.execution(1).cancelled_by == b""
+
+
 def test_a_migration_cut_off_leaves_the_old_journal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = released(tmp_path)
-    broken = (*journal_file.MIGRATIONS[:-1], journal_file.MIGRATIONS[-1] + "SELECT no_such_thing")
+    broken = (
+        *journal_schema.MIGRATIONS[:-1],
+        journal_schema.MIGRATIONS[-1] + "SELECT no_such_thing",
+    )
     with monkeypatch.context() as patched:
-        patched.setattr(journal_file, "MIGRATIONS", broken)
+        patched.setattr(journal_schema, "MIGRATIONS", broken)
         with pytest.raises(sqlite3.OperationalError, match="no_such_thing"):
             Journal(path)
     with closing(sqlite3.connect(path)) as raw:

@@ -105,22 +105,6 @@ def test_a_person_may_refuse(bench: Bench, north: Site, approve_run: bool) -> No
     assert ended.reason == ("RELEASE_REFUSED" if approve_run else "CONSENT_REFUSED")
 
 
-def test_a_decision_that_nothing_followed_is_asked_for_again(bench: Bench, tmp_path: Path) -> None:
-    settings = site.enrolled(bench, tmp_path)
-    with site.serving(bench, tmp_path, settings) as north:
-        number = bench.order(ready_with_second(bench, north))
-        (review,) = wait_for(north.reviews)
-        assert north.agent.journal.decide_review(review.id, "approved")  # and it dies
-    with site.serving(bench, tmp_path, settings) as north:
-        (again,) = wait_for(north.reviews)
-        with north.api() as api:
-            request = site_pb2.ApproveReviewRequest(id=again.id, digest=again.digest)
-            api.ApproveReview(request)
-        journal = north.agent.journal
-        (local,) = journal.executions(execution_id=number)
-        wait_for(lambda: journal.execution(local.id).state is State.WAITING_RELEASE)
-
-
 def test_a_policy_refuses(bench: Bench, tmp_path: Path) -> None:
     settings = site.enrolled(bench, tmp_path, policy_file=policy(tmp_path, run="refuse"))
     with site.serving(bench, tmp_path, settings) as north:
@@ -165,6 +149,21 @@ def test_a_cancelled_order_stops(bench: Bench, tmp_path: Path) -> None:
         assert not journal.open_orders()
 
 
+def test_an_outcome_that_is_refused_while_the_agent_dies(bench: Bench, tmp_path: Path) -> None:
+    settings = site.enrolled(bench, tmp_path, policy_file=policy(tmp_path))
+    with site.serving(bench, tmp_path, settings) as north:
+        number = bench.order(ready_with_second(bench, north))
+        wait_ended(bench, number)
+        journal = north.agent.journal
+        order = wait_for(lambda: journal.order(number))
+        journal.settle_refused(order.outcome, ("conflict", "RESULT_EXISTS", "it exists"))
+    with site.serving(bench, tmp_path, settings) as north:
+        journal = north.agent.journal
+        assert journal.execution(order.local_id).state is State.FAILED
+        (said,) = journal.sent_about(f"ended:{number}")
+        assert journal.order(number) == replace(order, outcome=said.envelope_digest)
+
+
 def test_who_shares_a_run_outlives_whoever_began_it(bench: Bench, tmp_path: Path) -> None:
     go_on = threading.Event()
 
@@ -181,7 +180,7 @@ def test_who_shares_a_run_outlives_whoever_began_it(bench: Bench, tmp_path: Path
         wait_for(lambda: agent.runs.live() and agent.journal.executions(source_id=first.id)[1:])
         agent.runs.cancel(first.id, "by hand")
         assert agent.runner.strays.sweep(agent.runs.live) == 0
-        late = agent.journal.add_execution(replace(first, id=0, source_id=0, execution_id=0))
+        late = agent.journal.add_execution(replace(first, id=0, source_id=0, state=State.ORDERED))
         agent.runs.start_ordered(late.id, recipe)
         assert agent.journal.execution(late.id).state is State.RUNNING
         go_on.set()

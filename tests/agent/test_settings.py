@@ -37,7 +37,7 @@ def test_the_environment_overrides_the_file(
 @pytest.mark.parametrize(
     ("text", "named"),
     [
-        ("slot = 3", "setting slot: there is no setting of that name; see docs/settings-agent.md"),
+        ("slot = 3", "setting slot: there is no setting of that name, the nearest is slots; see"),
         ("slots = 0", "slots"),
         ('container_user = "0:0"', "container_user"),
         ("slots =", "expected TOML"),
