@@ -237,6 +237,11 @@ class Journal:
         )
         return done.rowcount == 1
 
+    def order_ended_by(self, envelope_digest: str) -> Order | None:
+        """The order whose outcome this is."""
+        rows = self._all("SELECT * FROM orders WHERE outcome = ?", envelope_digest)
+        return Order(**dict(rows[0])) if rows else None
+
     def reopen_order(self, execution_id: int) -> None:
         """Its outcome was refused for good: it needs another one."""
         self._do("UPDATE orders SET outcome = '' WHERE execution_id = ?", execution_id)

@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 from agent.backoff import CALM, FINAL, SOON, Backoff
+from agent.disk import explained
 from agent.identity import Uplink
 from agent.journal import Journal
 from agent.linkstate import LinkState
@@ -143,7 +144,7 @@ class Link:
         except Refusal as refusal:
             return _OURS if session.ended else self._ended(refusal)
         except Exception as error:
-            return self._ended(refusal_of(error))
+            return self._ended(refusal_of(explained(error)))
         finally:
             self._session = None
 

@@ -27,8 +27,10 @@ from housecall.errors import Kind, Refusal
 from housecall.tracing import of_order
 from housecall.v1 import ledger_pb2
 from housecall.v1 import statements_pb2 as pb
-from housecall.verify import verify_bundle
+from housecall.verify import Verified, verify_bundle
 
+ENDED_THERE = "ended there"
+"""The outcome of an order that the coordinator ended."""
 log = logging.getLogger(__name__)
 PURPOSE_NAMES = {pb.PURPOSE_BENCHMARK: "BENCHMARK", pb.PURPOSE_TEST: "TEST"}
 
@@ -104,11 +106,16 @@ class Orders:
     def cancelled_there(self, execution_id: int) -> None:
         """The coordinator cancelled or ended it: nothing is left to be said."""
         order = self._journal.order(execution_id)
-        if order is None or not self._journal.set_outcome(execution_id, "ended there"):
+        if order is None or order.outcome:
             return
+        try:
+            problem = "cancelled by the committee"
+            self._runs.cancel(order.local_id, problem, outcome=ENDED_THERE)
+        except Refusal as refusal:
+            if refusal.code != "EXECUTION_ENDED":
+                raise
+            self._journal.set_outcome(execution_id, ENDED_THERE)
         log.info("order cancelled", extra={"order": execution_id})
-        if self._journal.execution(order.local_id).state not in ENDED:
-            self._runs.cancel(order.local_id, "cancelled by the committee")
 
     def cancel(self, local_id: int, releaser: pb.Releaser) -> None:
         """A person at the site cancels an execution, ordered or not."""

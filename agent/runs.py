@@ -129,9 +129,10 @@ class Runs:
             source_id=found.source_id,
         )
 
-    def cancel(self, local_id: int, problem: str) -> Execution:
-        """End it; its containers are stopped unless another execution shares them."""
-        with self._lock:
+    def cancel(self, local_id: int, problem: str, *, outcome: str = "") -> Execution:
+        """End it; its containers are stopped unless another execution shares them. `outcome` is
+        its order's, where nothing is left to be said: one transaction with the end."""
+        with self._lock, self._journal.transaction():
             execution = self._journal.execution(local_id)
             if execution.state in ENDED:
                 raise Refusal(
@@ -141,6 +142,8 @@ class Runs:
                     f"{execution.state.lower()}",
                 )
             runs = execution.state in (State.QUEUED, State.RUNNING)
+            if outcome:
+                self._journal.set_outcome(execution.execution_id, outcome)
             execution = self._change(
                 local_id, state=State.CANCELLED, reason=CANCELLED, problem=problem, step=""
             )

@@ -149,7 +149,7 @@ class Agent:
     def _build_orders(self) -> None:
         outcomes = Outcomes(self.journal, self.policy, self.executor, self.results, self.releases)
         self.runs.ended = outcomes.ended
-        self.releases.refused = outcomes.refused_there
+        self.releases.reopened = outcomes.ended
         self.orders = Orders(
             self.journal, self.uplink, self.executor, self.runs, outcomes, self.worker
         )
@@ -229,7 +229,6 @@ class Agent:
     def __enter__(self) -> Agent:
         self._close.callback(self._release_all)
         self.runner.reserve()
-        self.releases.reconcile()
         self.journal.reopen_reviews()
         self._reconcile()
         self.worker.start()
@@ -258,7 +257,8 @@ class Agent:
         self._close.close()
 
     def _reconcile(self) -> None:
-        """What the journal says is under way, is."""
+        """What the journal says is under way, is; what it says was released, is."""
+        self.releases.reconcile()
         self.datasets.reconcile()
         self.runs.reconcile()
         self.orders.reconcile()
