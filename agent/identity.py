@@ -11,10 +11,11 @@ from pathlib import Path
 
 import grpc
 
+from agent.disk import explained
 from housecall import client
-from housecall.errors import Refusal
 from housecall.identity import Identity
 from housecall.proxy import Proxy
+from housecall.rpc import refusal_of
 from housecall.v1 import statements_pb2 as pb
 
 CHECK_EVERY_S = 60.0
@@ -64,14 +65,15 @@ class Uplink:
         log.info("certificate renewed", extra={"expires": self._expires()})
 
     def keep_renewed(self, renewed: Callable[[], None]) -> None:
-        """Until `close`: renew when two thirds of the certificate's life are over, with jitter."""
+        """Until `close`: renew when two thirds of the certificate's life are over, with jitter.
+        Whatever a try ends with, the next one comes."""
         while not self._stop.wait(CHECK_EVERY_S * random.uniform(0.5, 1.0)):  # noqa: S311
-            if not self._identity.renewal_due(self.coordinator_now()):
-                continue
             try:
-                self.renew()
-                renewed()
-            except Refusal as refusal:
+                if self._identity.renewal_due(self.coordinator_now()):
+                    self.renew()
+                    renewed()
+            except Exception as error:
+                refusal = refusal_of(explained(error))
                 log.warning("renewal failed", extra={"code": refusal.code})
 
     def coordinator_now(self) -> datetime:
