@@ -100,6 +100,12 @@ class Link:
         if (session := self._session) is not None:
             session.end()
 
+    def clock_set(self, by_s: float) -> None:
+        """This machine's clock was set: the difference to the coordinator's is another one, and the
+        next Welcome tells it exactly."""
+        self._uplink.skew_s += by_s
+        self.reconnect()
+
     def wake(self) -> None:
         """There may be something new in the outbox."""
         if self.state.connected:

@@ -47,13 +47,14 @@ class Orders:
     ) -> None:
         self._journal, self._uplink, self._executor = journal, uplink, executor
         self._runs, self.outcomes, self._worker = runs, outcomes, worker
+        self._untrusted: dict[str, list[str]] = {}
         self.received: Callable[[Execution, float], None] = lambda _execution, _began: None
 
     def receive(self, execution_id: int, bundle: ledger_pb2.Bundle, line: int) -> None:
         """Check it and write it down, or refuse; knows it when it comes again."""
         began = time.time()
         verified = verify_bundle(bundle, self._uplink.identity.verifier_key)  # 1
-        require_same_person(self._journal, verified)
+        self._require_trusted(verified)
         said = verified.statement.predicate
         if not isinstance(said, pb.ExecutionRequested) or line >= len(said.executions):
             raise _invalid(execution_id, f"an ExecutionRequested with a line {line}")
@@ -84,6 +85,21 @@ class Orders:
             ids = {"order": execution_id, "execution": kept.id, "trace_id": trace}
             log.info("order written down", extra=ids)
             self.received(kept, began)
+
+    def _require_trusted(self, verified: Verified) -> None:
+        try:
+            require_same_person(self._journal, verified)
+        except Refusal:
+            self._untrusted[verified.signer] = self._journal.trusted(verified.signer)
+            raise
+
+    def trusted_anew(self) -> bool:
+        """Whether a person has trusted a signer since an order of theirs was not taken."""
+        kept = list(self._untrusted.items())
+        anew = [name for name, before in kept if self._journal.trusted(name) != before]
+        for name in anew:
+            del self._untrusted[name]
+        return bool(anew)
 
     def consider(self, execution_id: int) -> None:
         """Begin to decide on an order that was written down."""

@@ -269,8 +269,15 @@ class Agent:
             Duty("sweep", RECONCILE_S, self._sweep),
             Duty("disclose", LOOK_S, self.disclosure.look),
             Duty("backup", BACKUP_S, self.journal.back_up),
+            Duty("clock", LOOK_S, Clock(self.link.clock_set).look),
+            Duty("trust", LOOK_S, self._take_trusted),
         )
         return Upkeep(duties)
+
+    def _take_trusted(self) -> None:
+        """Orders that were not taken for their signer come again with the next Welcome."""
+        if self.orders.trusted_anew():
+            self.link.reconnect()
 
     def _sweep(self) -> None:
         removed = self.runner.strays.sweep(lambda: self.datasets.live() | self.runs.live())
