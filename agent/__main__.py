@@ -35,6 +35,7 @@ from typing import Any
 
 import click
 
+from agent.disk import explained
 from agent.settings import Settings, listing, load
 from housecall.errors import EXIT_CODES, Refusal
 from housecall.service import Service
@@ -59,13 +60,16 @@ def _settings_help() -> str:
 
 
 def _refusing(command: Callable[..., None]) -> Callable[..., None]:
-    """A refusal ends the program with its exit code and one line."""
+    """A refusal, as of a full disk, ends the program with its exit code and one line."""
 
     @functools.wraps(command)
     def run(**arguments: Any) -> None:
         try:
             command(**arguments)
-        except Refusal as refusal:
+        except (Refusal, OSError) as error:
+            refusal = explained(error)
+            if not isinstance(refusal, Refusal):
+                raise
             click.echo(f"housecall-agent: {refusal}", err=True)
             sys.exit(EXIT_CODES[refusal.kind])
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.disk import disk_full
-from agent.journal_file import BACKUP, copy_journal, open_journal
+from agent.journal_file import BACKUP, FULL, copy_journal, open_journal
 from agent.records import (
     Draft,
     DraftedStatement,
@@ -75,7 +75,7 @@ class Journal:
             except BaseException as error:
                 if self._depth == 1 and self._db.in_transaction:
                     self._db.execute("ROLLBACK")
-                if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+                if getattr(error, "sqlite_errorcode", None) in FULL:
                     raise disk_full() from error
                 raise
             finally:

@@ -16,12 +16,15 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+from agent.disk import disk_full
 from housecall.errors import Kind, Refusal
 from housecall.v1 import statements_pb2 as pb
 
 APPLICATION_ID = 0x48434A31  # "HCJ1"
 SQLITE_MAGIC = b"SQLite format 3\0"
 BACKUP = "journal.backup"
+FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
+"""What SQLite says of a full disk: of its files, and of the index of its log."""
 _FIRST = """
 CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE executions (
@@ -95,6 +98,8 @@ def open_journal(path: Path) -> sqlite3.Connection:
         db.close()
         if error.sqlite_errorcode in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
             raise _damaged(path, str(error)) from error
+        if error.sqlite_errorcode in FULL:
+            raise disk_full() from error
         raise
     except Refusal:
         db.close()
