@@ -70,7 +70,8 @@ class Effects:
         """In the transaction that writes its refusal down. Returns an execution whose order needs
         another outcome."""
         what, _, number = entry.about.partition(":")
-        log.warning("refused", extra={"kind": entry.kind, "code": refusal[1]})
+        extra = {"kind": entry.kind, "digest": entry.envelope_digest, "code": refusal[1]}
+        log.warning("refused", extra=extra)
         with suppress(Refusal):
             if what == "dataset" and self._registered_by(number) == entry.envelope_digest:
                 self._catalog.remove(int(number))
