@@ -9,9 +9,11 @@ Threads of `serve`:
                 one more that follows its log (`pipeline.py`)
     light work  one each draft, check or order under consideration (`worker.py`)
     local       a pool that answers the local API (`local_api.py`); a stream holds one of them
+    environment asks the engine what it is, while somebody waits for it (`environment.py`)
     relay       accepts callers on the public socket; two a connection pass bytes on
                 (`local/relay.py`)
-    upkeep      reconciles journal and work, removes strays, copies the journal (`upkeep.py`)
+    upkeep      reconciles journal and work, removes strays, copies the journal, looks whether the
+                clock was set or a signer trusted (`upkeep.py`)
     renewal     renews the certificate when two thirds of its life are over (`identity.py`)
     metrics     answers scrapes, each in a thread of its own (`telemetry.py`); where spans are
                 reported, the SDK has one thread more

@@ -154,10 +154,11 @@ class Catalog:
             return dataset
 
     def remove(self, number: int) -> None:
-        """Only what was never prepared: a registration that came to nothing."""
+        """Only what was never prepared: a registration that came to nothing. Gone is no error."""
         with self._lock:
-            if self._read(number).state == REGISTERED:
-                shutil.rmtree(self.folder(number))
+            folder = self.folder(number)
+            if (folder / "dataset.json").exists() and self._read(number).state == REGISTERED:
+                shutil.rmtree(folder)
 
     def _read(self, number: int) -> Dataset:
         path = self.folder(number) / "dataset.json"

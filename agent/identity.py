@@ -65,16 +65,16 @@ class Uplink:
         log.info("certificate renewed", extra={"expires": self._expires()})
 
     def keep_renewed(self, renewed: Callable[[], None]) -> None:
-        """Until `close`: renew when two thirds of the certificate's life are over, with jitter."""
+        """Until `close`: renew when two thirds of the certificate's life are over, with jitter.
+        Whatever a try ends with, the next one comes."""
         while not self._stop.wait(CHECK_EVERY_S * random.uniform(0.5, 1.0)):  # noqa: S311
-            if not self._identity.renewal_due(self.coordinator_now()):
-                continue
             try:
-                self.renew()
-                renewed()
-            except Exception as error:  # also a full disk: the next look tries again
-                code = refusal_of(explained(error)).code
-                log.warning("renewal failed", extra={"code": code})
+                if self._identity.renewal_due(self.coordinator_now()):
+                    self.renew()
+                    renewed()
+            except Exception as error:
+                refusal = refusal_of(explained(error))
+                log.warning("renewal failed", extra={"code": refusal.code})
 
     def coordinator_now(self) -> datetime:
         """By the coordinator's clock, which made the certificate."""

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.disk import disk_full
-from agent.journal_file import BACKUP, copy_journal, open_journal
+from agent.journal_file import BACKUP, FULL, copy_journal, open_journal
 from agent.records import (
     Draft,
     DraftedStatement,
@@ -76,7 +76,7 @@ class Journal:
             except BaseException as error:
                 if self._depth == 1 and self._db.in_transaction:
                     self._db.execute("ROLLBACK")
-                if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+                if getattr(error, "sqlite_errorcode", None) in FULL:
                     raise disk_full() from error
                 raise
             finally:
@@ -238,22 +238,14 @@ class Journal:
         )
         return done.rowcount == 1
 
-    def refused_outcomes(self) -> list[Outgoing]:
-        """Outcomes of orders that the coordinator refused for good."""
-        sql = (
-            "SELECT outbox.* FROM orders JOIN outbox ON outbox.envelope_digest = orders.outcome "
-            "WHERE outbox.state = 'refused' ORDER BY seq"
-        )
-        return [_outgoing(row) for row in self._all(sql)]
+    def order_ended_by(self, envelope_digest: str) -> Order | None:
+        """The order whose outcome this is."""
+        rows = self._all("SELECT * FROM orders WHERE outcome = ?", envelope_digest)
+        return Order(**dict(rows[0])) if rows else None
 
-    def reopen_order(self, execution_id: int, envelope_digest: str) -> bool:
-        """Its outcome was refused for good: it needs another one. False when it has another one."""
-        done = self._do(
-            "UPDATE orders SET outcome = '' WHERE execution_id = ? AND outcome = ?",
-            execution_id,
-            envelope_digest,
-        )
-        return done.rowcount == 1
+    def reopen_order(self, execution_id: int) -> None:
+        """Its outcome was refused for good: it needs another one."""
+        self._do("UPDATE orders SET outcome = '' WHERE execution_id = ?", execution_id)
 
     # drafts
 

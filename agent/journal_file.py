@@ -27,6 +27,8 @@ SQLITE_MAGIC = b"SQLite format 3\0"
 BACKUP = "journal.backup"
 BESIDE = ("datasets", "executions")
 """Folders with a folder of each thing that a journal told of."""
+FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
+"""What SQLite says of a full disk: of its files, and of the index of its log."""
 _DISK = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
 
 
@@ -143,7 +145,7 @@ def _told(path: Path) -> Iterator[None]:
         code = error.sqlite_errorcode & 0xFF  # the rest says which system call it was
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
             raise _damaged(path, str(error)) from error
-        if code == sqlite3.SQLITE_FULL or (code in _DISK and is_full(path.parent)):
+        if error.sqlite_errorcode in FULL or (code in _DISK and is_full(path.parent)):
             raise disk_full() from error
         if code in (*_DISK, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_READONLY):
             raise _unusable(path, str(error)) from error

@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 from agent.backoff import CALM, FINAL, SOON, Backoff
+from agent.disk import explained
 from agent.identity import Uplink
 from agent.journal import Journal
 from agent.linkstate import LinkState
@@ -99,6 +100,12 @@ class Link:
         if (session := self._session) is not None:
             session.end()
 
+    def clock_set(self, by_s: float) -> None:
+        """This machine's clock was set: the difference to the coordinator's is another one, and the
+        next Welcome tells it exactly."""
+        self._uplink.skew_s += by_s
+        self.reconnect()
+
     def wake(self) -> None:
         """There may be something new in the outbox."""
         if self.state.connected:
@@ -143,7 +150,7 @@ class Link:
         except Refusal as refusal:
             return _OURS if session.ended else self._ended(refusal)
         except Exception as error:
-            return self._ended(refusal_of(error))
+            return self._ended(refusal_of(explained(error)))
         finally:
             self._session = None
 

@@ -1,7 +1,8 @@
 """The local API: gRPC on a Unix socket for the site's own people.
 
 Who calls is settled by `local/relay.py`; refusals become statuses in `local/interceptor.py`; the
-methods are in `local/`; what they do is in the rules. Threads: a pool; a stream holds one.
+methods are in `local/`; what they do is in the rules. Threads: a pool; a stream holds one, and
+streams together never hold all.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from agent.local.status import StatusCalls
 from housecall.rpc import MAX_MESSAGE_BYTES
 from housecall.v1 import site_pb2_grpc
 
-THREADS = 64
+THREADS, MOST_STREAMS = 64, 48
 OPTIONS = [
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.so_reuseport", 0),
@@ -44,7 +45,7 @@ class LocalApi:
         settings = rooms.settings
         self._relay = Relay(settings.socket, settings.state_dir / "run", settings.socket_group)
         pool = ThreadPoolExecutor(THREADS, thread_name_prefix="local")
-        self._server = grpc.server(pool, interceptors=[Refusals()], options=OPTIONS)
+        self._server = grpc.server(pool, interceptors=[Refusals(MOST_STREAMS)], options=OPTIONS)
         site_pb2_grpc.add_SiteApiServicer_to_server(SiteServicer(rooms), self._server)
         self._server.add_generic_rpc_handlers((Forward(rooms.uplink),))
         self._server.add_insecure_port(f"unix:{self._relay.inner}")

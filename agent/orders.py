@@ -27,7 +27,7 @@ from housecall.errors import Kind, Refusal
 from housecall.tracing import of_order
 from housecall.v1 import ledger_pb2
 from housecall.v1 import statements_pb2 as pb
-from housecall.verify import verify_bundle
+from housecall.verify import Verified, verify_bundle
 
 log = logging.getLogger(__name__)
 ENDED_THERE = "ended there"
@@ -47,13 +47,14 @@ class Orders:
     ) -> None:
         self._journal, self._uplink, self._executor = journal, uplink, executor
         self._runs, self.outcomes, self._worker = runs, outcomes, worker
+        self._untrusted: dict[str, list[str]] = {}
         self.received: Callable[[Execution, float], None] = lambda _execution, _began: None
 
     def receive(self, execution_id: int, bundle: ledger_pb2.Bundle, line: int) -> None:
         """Check it and write it down, or refuse; knows it when it comes again."""
         began = time.time()
         verified = verify_bundle(bundle, self._uplink.identity.verifier_key)  # 1
-        require_same_person(self._journal, verified)
+        self._require_trusted(verified)
         said = verified.statement.predicate
         if not isinstance(said, pb.ExecutionRequested) or line >= len(said.executions):
             raise _invalid(execution_id, f"an ExecutionRequested with a line {line}")
@@ -85,6 +86,21 @@ class Orders:
             log.info("order written down", extra=ids)
             self.received(kept, began)
 
+    def _require_trusted(self, verified: Verified) -> None:
+        try:
+            require_same_person(self._journal, verified)
+        except Refusal:
+            self._untrusted[verified.signer] = self._journal.trusted(verified.signer)
+            raise
+
+    def trusted_anew(self) -> bool:
+        """Whether a person has trusted a signer since an order of theirs was not taken."""
+        kept = list(self._untrusted.items())
+        anew = [name for name, before in kept if self._journal.trusted(name) != before]
+        for name in anew:
+            del self._untrusted[name]
+        return bool(anew)
+
     def consider(self, execution_id: int) -> None:
         """Begin to decide on an order that was written down."""
         self._worker.spawn(f"order:{execution_id}", lambda job: self._consider(execution_id, job))
@@ -92,8 +108,6 @@ class Orders:
     def reconcile(self) -> None:
         """Every open order goes on where it is: at the start, and now and then, since a full disk
         may have kept an end from being said."""
-        for entry in self._journal.refused_outcomes():
-            self.outcomes.refused_there(entry)
         for order in self._journal.open_orders():
             execution = self._journal.execution(order.local_id)
             if execution.state is State.ORDERED:
@@ -110,13 +124,14 @@ class Orders:
         order = self._journal.order(execution_id)
         if order is None or order.outcome:
             return
-        log.info("order cancelled", extra={"order": execution_id})
         try:
-            self._runs.cancel(order.local_id, "cancelled by the committee", outcome=ENDED_THERE)
+            problem = "cancelled by the committee"
+            self._runs.cancel(order.local_id, problem, outcome=ENDED_THERE)
         except Refusal as refusal:
             if refusal.code != "EXECUTION_ENDED":
                 raise
             self._journal.set_outcome(execution_id, ENDED_THERE)
+        log.info("order cancelled", extra={"order": execution_id})
 
     def cancel(self, local_id: int, releaser: pb.Releaser) -> None:
         """A person at the site cancels an execution, ordered or not."""

@@ -68,7 +68,9 @@ class Outbox:
         self._witness(said.receipt.checkpoint)
         receipt = said.receipt.SerializeToString()
         self._releases.accept(said.envelope_digest, receipt, said.id)
-        log.info("accepted", extra={"kind": entry.kind, "index": said.receipt.ledger_index})
+        index, digest = said.receipt.ledger_index, said.envelope_digest
+        extra = {"kind": entry.kind, "index": index, "digest": digest, "id": said.id}
+        log.info("accepted", extra=extra)
         self._landed(said.envelope_digest)
 
     def _witness(self, checkpoint: str) -> None:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from agent.consent import Decision, PolicyFile, Question
 from agent.execution import Executor, Recipe
 from agent.journal import Journal
-from agent.records import Execution, Outgoing, State
+from agent.records import Execution, State
 from agent.registry import Model
 from agent.release import Item, Releases, by_policy
 from agent.results import Results
@@ -68,24 +68,6 @@ class Outcomes:
             self._journal.add_review("RELEASE", execution.id)
         self.changed(execution)
 
-    def refused_there(self, entry: Outgoing) -> None:
-        """An order whose result the coordinator refused still needs its one outcome. May be told
-        again: it may have been cut off, or the disk full."""
-        for execution in self._journal.executions(state=State.SUCCEEDED):
-            order = self._journal.order(execution.execution_id) if execution.execution_id else None
-            if order is not None and order.outcome == entry.envelope_digest:
-                self._fail_instead(execution, entry)
-
-    def _fail_instead(self, execution: Execution, entry: Outgoing) -> None:
-        code = self._refusal_code(entry)
-        if code == "EXECUTION_ENDED":
-            return
-        with self._journal.transaction():
-            if not self._journal.reopen_order(execution.execution_id, entry.envelope_digest):
-                return
-            failed = self._journal.update_execution(execution.id, state=State.FAILED, reason=code)
-        self.ended(failed)
-
     def decide(self, execution: Execution, recipe: Recipe | None = None) -> Decision:
         """What the policy says now."""
         policy = self._policy.current()
@@ -138,7 +120,3 @@ class Outcomes:
 
     def _by_rule(self, rule: str) -> pb.Releaser:
         return by_policy(self._policy.current().digest, rule)
-
-    def _refusal_code(self, entry: Outgoing) -> str:
-        kept = self._journal.outgoing(entry.envelope_digest)
-        return kept.refusal[1] if kept else ""

@@ -97,7 +97,7 @@ class Order:
 
 @dataclass(frozen=True)
 class Outgoing:
-    """A signed statement on its way. `about` says what it does for this site (see release.py);
+    """A signed statement on its way. `about` says what it does for this site (see effects.py);
     entries of one `lane` are sent one after the other, each after the receipt of the one before.
     `state` is waiting, accepted or refused; a refusal's kind, code and text are kept. It waits
     `since`, in seconds of the wall clock, which is for display."""

@@ -1,12 +1,7 @@
 """What leaves: drafted, shown, released by its digest, kept in the outbox until its receipt.
 
 A draft holds the payloads exactly as they will be signed; `release` signs and keeps those bytes
-and nothing else, in one transaction with what follows from them at the site. `about` says what a
-statement does, so that a restart or a refusal can put the site's own records right:
-
-    dataset:<number>           registers it               operational:<number>
-    test:b<b>m<m>d<d>          the test of that name      result:b<b>m<m>d<d>
-    association:<b>:<dataset>  withdrawal:<association>   ended:<execution id>
+and nothing else, in one transaction with what follows from them at the site (`effects.py`).
 """
 
 from __future__ import annotations
@@ -22,12 +17,12 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-from agent import catalog as states
-from agent.catalog import Catalog, Dataset
+from agent.catalog import Catalog
+from agent.effects import Effects
 from agent.events import Drafted
 from agent.identity import Uplink
 from agent.journal import Journal
-from agent.records import Draft, DraftedStatement, Outgoing, State
+from agent.records import Draft, DraftedStatement, Execution, Outgoing
 from housecall import statement
 from housecall.errors import Kind, Refusal
 from housecall.v1 import statements_pb2 as pb
@@ -47,14 +42,16 @@ class Item:
 
 
 class Releases:
-    """Drafts, signs and keeps what leaves. `wake` tells the link that there is something."""
+    """Drafts, signs and keeps what leaves. `wake` tells the link that there is something,
+    `reopened` is told of an execution whose order needs another outcome."""
 
     def __init__(self, journal: Journal, catalog: Catalog, uplink: Uplink) -> None:
-        self._journal, self._catalog, self._uplink = journal, catalog, uplink
+        self._journal, self._uplink = journal, uplink
+        self._effects = Effects(journal, catalog)
         self._settled = threading.Condition()
         self.receipt_seconds = RECEIPT_SECONDS
         self.wake: Callable[[], None] = lambda: None
-        self.refused: Callable[[Outgoing], None] = lambda _: None
+        self.reopened: Callable[[Execution], None] = lambda _: None
         self.accepted: Callable[[Outgoing], None] = lambda _: None
 
     def draft(self, uid: int, items: Sequence[Item], effect: Mapping[str, Any]) -> Drafted:
@@ -93,18 +90,6 @@ class Releases:
         """What the site's policy releases: signed and kept, without waiting."""
         self._keep(effect, [self._outgoing(_made(item))])
 
-    def _keep(self, effect: Mapping[str, Any], entries: list[Outgoing]) -> None:
-        try:
-            with self._journal.transaction():
-                self._apply(effect, entries)
-                for entry in entries:
-                    self._journal.add_outgoing(entry)
-        except BaseException:  # the catalog is no part of the transaction
-            with suppress(Exception):  # what cannot be put right now is at the next turn
-                self.reconcile()
-            raise
-        self.wake()
-
     def wait_for(self, digests: list[str]) -> list[Outgoing]:
         """The entries as they are when all are settled, or the time is over. Raises the
         coordinator's refusal of any of them."""
@@ -130,78 +115,35 @@ class Releases:
             self.accepted(entry)
 
     def refuse(self, envelope_digest: str, refusal: tuple[str, str, str]) -> None:
-        """The coordinator said no for good."""
-        entry = self._journal.outgoing(envelope_digest)
-        if entry is None or entry.state != "waiting":
-            return
-        self._journal.settle_refused(envelope_digest, refusal)
-        self._revert(entry, refusal)
+        """The coordinator said no for good. The refusal and what it undoes are one transaction:
+        where it fails, the statement waits on, is sent again and refused again."""
+        with self._journal.transaction():
+            entry = self._journal.outgoing(envelope_digest)
+            if entry is None or entry.state != "waiting":
+                return
+            self._journal.settle_refused(envelope_digest, refusal)
+            reopened = self._effects.revert(entry, refusal)
         with self._settled:
             self._settled.notify_all()
-        self.refused(entry)
+        if reopened is not None:
+            self.reopened(reopened)
 
     def reconcile(self) -> None:
-        """At the start, and now and then: a release that was cut off, by a death or a full disk,
-        either happened as a whole or not at all. Never in the middle of one."""
-        with self._journal.transaction():
-            for dataset in self._catalog.all():
-                self._reconcile(dataset)
+        """A release that a kill or a full disk cut off happened as a whole, or not at all."""
+        self._effects.reconcile()
 
-    def _reconcile(self, dataset: Dataset) -> None:
-        entry = self._journal.outgoing(dataset.envelope_digest)
-        if entry is None or entry.state == "refused":
-            self._catalog.remove(dataset.number)
-            return
-        released = bool(self._journal.sent_about(f"operational:{dataset.number}"))
-        if released and dataset.state == states.PREPARED:
-            self._catalog.update(dataset.number, state=states.OPERATIONAL)
-        if not released and dataset.state == states.OPERATIONAL:
-            self._catalog.update(dataset.number, state=states.PREPARED)
-
-    def _apply(self, effect: Mapping[str, Any], entries: list[Outgoing]) -> None:
-        if "create" in effect:
-            envelope_digest = entries[0].envelope_digest
-            self._catalog.create(Dataset(**effect["create"] | {"envelope_digest": envelope_digest}))
-        if "operational" in effect:
-            self._become_operational(effect["operational"], effect["fingerprint"])
-        released = effect.get("released", effect.get("execution"))
-        if released and entries[-1].about.startswith("result:"):
-            source = self._journal.execution(released).source_id
-            self._journal.set_blob(released_blob(entries[-1]), str(source).encode())
-        if "execution" in effect:
-            order = self._journal.execution(effect["execution"]).execution_id
-            if order and not self._journal.set_outcome(order, entries[-1].envelope_digest):
-                raise Refusal(
-                    Kind.CONFLICT, "ORDER_ENDED", f"order {order} has its outcome already"
-                )
-            self._journal.update_execution(
-                effect["execution"],
-                state=State(effect["state"]),
-                reason=effect.get("reason", ""),
-                step="",
-            )
-            self._journal.close_reviews(effect["execution"], effect["state"])
-
-    def _become_operational(self, number: int, fingerprint: str) -> None:
-        dataset = self._catalog.get(str(number))
-        if dataset.state != states.PREPARED or dataset.prepared_fingerprint != fingerprint:
-            raise Refusal(
-                Kind.CONFLICT,
-                "DRAFT_OUTDATED",
-                f"dataset {dataset.id}: expected it as it was shown, got it "
-                f"{dataset.state.lower()}; set it operational again",
-            )
-        self._catalog.update(number, state=states.OPERATIONAL)
-
-    def _revert(self, entry: Outgoing, refusal: tuple[str, str, str]) -> None:
-        what, _, number = entry.about.partition(":")
-        log.warning("refused", extra={"kind": entry.kind, "code": refusal[1]})
-        with suppress(Refusal):
-            if what == "dataset":
-                self._catalog.remove(int(number))
-            if what == "operational":
-                text = f"{refusal[2]} [{refusal[1]}]"
-                self._catalog.update(int(number), state=states.PREPARED, problem=text)
+    def _keep(self, effect: Mapping[str, Any], entries: list[Outgoing]) -> None:
+        """In one transaction with what follows; where it fails, the catalog is put right."""
+        try:
+            with self._journal.transaction():
+                self._effects.apply(effect, entries)
+                for entry in entries:
+                    self._journal.add_outgoing(entry)
+        except BaseException:
+            with suppress(OSError, Refusal):  # a full disk: upkeep tries it again
+                self._effects.reconcile()
+            raise
+        self.wake()
 
     def _entries(self, digests: list[str]) -> list[Outgoing]:
         found = (self._journal.outgoing(digest) for digest in digests)
@@ -214,11 +156,6 @@ class Releases:
 
     def _sign(self, payload: bytes) -> bytes:
         return statement.sign(payload, self._uplink.identity.signing_key)
-
-
-def released_blob(entry: Outgoing) -> str:
-    """Where the journal keeps which run a released result is of."""
-    return f"released:{entry.envelope_digest}"
 
 
 def digest_of(payloads: Sequence[bytes]) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from agent.effects import released_blob
 from agent.journal import Journal
 from agent.records import Execution, Outgoing, State
-from agent.release import Item, released_blob
+from agent.release import Item
 from housecall.errors import Kind, Refusal
 from housecall.v1 import statements_pb2 as pb
 

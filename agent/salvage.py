@@ -1,13 +1,15 @@
 """Saving a journal that cannot be read: what its whole pages hold, written over the last backup.
 
-The damaged file is copied before it is opened and kept beside the new one. What neither it nor the
-backup holds is made again: orders come again with the next Welcome, and a statement that is sent
-again gets the same receipt. Numbers that may have been given out are not given out again, so that
-no folder or container of lost work is taken for another's.
+The damaged file gets a second name first, and is read from a copy. The new journal takes its place
+in one move: a salvage that is cut off begins again with all that there was. What neither the
+damaged file nor the backup holds is made again: orders come again with the next Welcome, and a
+statement that is sent again gets the same receipt. Numbers that may have been given out are not
+given out again, so that no folder or container of lost work is taken for another's.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 import tempfile
@@ -36,14 +38,16 @@ class Salvaged:
 def salvage(path: Path) -> Salvaged:
     """Replace the damaged journal at `path`; refuses with JOURNAL_WHOLE when it can be opened, and
     with the refusals of `open_journal` when something else is wrong with it."""
-    backup = path.with_name(BACKUP)
-    _require_damaged(path)
-    path.touch(mode=0o600)
+    backup, damaged = path.with_name(BACKUP), _set_aside_before(path)
+    if damaged is None:
+        _require_damaged(path)
+        path.touch(mode=0o600)
+        damaged = _set_aside(path)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix="salvage-") as folder:
         copied, made = Path(folder) / path.name, Path(folder) / "new.sqlite"
         for suffix in ("", *SIDE_FILES):
-            if path.with_name(path.name + suffix).exists():
-                shutil.copy2(path.with_name(path.name + suffix), Path(f"{copied}{suffix}"))
+            if Path(f"{damaged}{suffix}").exists():
+                shutil.copy2(f"{damaged}{suffix}", f"{copied}{suffix}")
         _lengthen(copied)
         based = _based_on(backup, made)
         with closing(open_journal(made)) as target:
@@ -51,8 +55,7 @@ def salvage(path: Path) -> Salvaged:
             _skip_numbers(target, _given_out(path.with_name("executions")))
             target.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             target.execute("PRAGMA journal_mode=DELETE")
-        damaged = _set_aside(path)
-        made.replace(path)
+        _replace(path, made)
     return Salvaged(rows, based, damaged)
 
 
@@ -145,13 +148,39 @@ def _skip_numbers(target: sqlite3.Connection, given_out: int) -> None:
         target.execute("INSERT INTO sqlite_sequence VALUES (?, ?)", (table, most))
 
 
+def _set_aside_before(path: Path) -> Path | None:
+    """The second name of this very file, from a salvage that was cut off."""
+    found = path.parent.glob(f"{path.name}.damaged-*")
+    return next((each for each in found if path.exists() and each.samefile(path)), None)
+
+
 def _set_aside(path: Path) -> Path:
+    """The same files under a second name; that of the journal itself comes last."""
     number = 1
     while (damaged := path.with_name(f"{path.name}.damaged-{number}")).exists():
         number += 1
-    path.replace(damaged)
-    for suffix in SIDE_FILES:
-        side = path.with_name(path.name + suffix)
+    for suffix in (*SIDE_FILES, ""):
+        side = Path(f"{path}{suffix}")
         if side.exists():
-            side.replace(damaged.with_name(damaged.name + suffix))
+            Path(f"{damaged}{suffix}").unlink(missing_ok=True)
+            os.link(side, f"{damaged}{suffix}")
+    _sync(path.parent)
     return damaged
+
+
+def _replace(path: Path, made: Path) -> None:
+    """In one move, once no log of the damaged journal can be taken for one of the new journal's."""
+    with made.open("rb") as file:
+        os.fsync(file.fileno())
+    for suffix in SIDE_FILES:
+        Path(f"{path}{suffix}").unlink(missing_ok=True)
+    made.replace(path)
+    _sync(path.parent)
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

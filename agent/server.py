@@ -10,18 +10,20 @@ import os
 import threading
 import uuid
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 
-from agent import environment, gpus
+from agent import gpus
 from agent.catalog import Catalog
+from agent.clock import Clock
 from agent.consent import PolicyFile
 from agent.containers import Containers
 from agent.datasets import Datasets
 from agent.disclosure import LOOK_S, Disclosure
 from agent.engines.port import Engine, Limits
+from agent.environment import PATIENT_S, Environment
 from agent.execution import Executor
 from agent.fingerprints import Fingerprinter
 from agent.identity import Uplink
@@ -47,8 +49,6 @@ from agent.settings import Settings
 from agent.step import Cage, Clocks
 from agent.upkeep import Duty, Upkeep
 from agent.worker import Worker
-from housecall.errors import Refusal
-from housecall.v1 import statements_pb2 as pb
 
 log = logging.getLogger(__name__)
 FALLBACK_MEMORY, FALLBACK_CPUS = 4 << 30, 1.0
@@ -57,7 +57,6 @@ RECONCILE_S = 30.0
 BACKUP_S = 3600.0
 Engines = Callable[[bool], Engine]
 """An engine, with leave to pull or without."""
-Facts = Callable[[], pb.EnvironmentFacts]
 
 
 class Agent:
@@ -81,7 +80,7 @@ class Agent:
         self._engines = (engines(settings.allow_pull), engines(False))
         self.engine, local = self._engines
         found = gpus.discover()
-        self.facts: Facts = partial(environment.facts, self.engine, found)
+        self.environment = Environment(self.engine, found)
         self.worker = Worker(settings.slots)
         self.gpus = gpus.GpuPool(found)
         self.runner = StepRunner(self.engine, self.gpus, journal, self._cage())
@@ -123,7 +122,8 @@ class Agent:
         means = Means(
             self.catalog, self.registry, self.containers, self.runner, fingerprints, journal, bounds
         )
-        self.executor = Executor(state / "executions", means, self.facts)
+        patient = partial(self.environment.facts, PATIENT_S)
+        self.executor = Executor(state / "executions", means, patient)
         self.runs = Runs(journal, self.executor, self.worker)
         self.runner.listener = self.runs.on_step
         self.datasets = Datasets(
@@ -149,7 +149,7 @@ class Agent:
     def _build_orders(self) -> None:
         outcomes = Outcomes(self.journal, self.policy, self.executor, self.results, self.releases)
         self.runs.ended = outcomes.ended
-        self.releases.refused = outcomes.refused_there
+        self.releases.reopened = outcomes.ended
         self.orders = Orders(
             self.journal, self.uplink, self.executor, self.runs, outcomes, self.worker
         )
@@ -164,7 +164,7 @@ class Agent:
             self.journal,
             self.orders,
             Outbox(self.journal, self.releases, self.uplink),
-            environment=self.facts,
+            environment=self.environment.facts,
             counts=self.worker.counts,
             preparing=self.disclosure.told,
             heartbeat_s=settings.heartbeat_s,
@@ -179,15 +179,15 @@ class Agent:
         settings = self.settings
         instance = self.journal.fact("instance") or uuid.uuid4().hex
         self.journal.set_fact("instance", instance)
-        memory, cpus = float(FALLBACK_MEMORY), FALLBACK_CPUS
-        with suppress(Refusal):  # an engine that is away now may be back for the first step
-            facts = self.engine.facts()
-            memory, cpus = facts.memory_bytes / settings.slots, facts.cpus / settings.slots
+        # An engine that is away now may be back for the first step.
+        facts = self.environment.facts(PATIENT_S)
         return Cage(
             user=settings.user,
             limits=Limits(
-                memory_bytes=settings.memory_limit or int(memory),
-                cpus=settings.cpus or cpus,
+                memory_bytes=settings.memory_limit
+                or facts.memory_bytes // settings.slots
+                or FALLBACK_MEMORY,
+                cpus=settings.cpus or facts.cpus / settings.slots or FALLBACK_CPUS,
                 pids=settings.pids,
                 tmp_bytes=settings.tmp_bytes,
                 log_bytes=LOG_BYTES,
@@ -222,7 +222,7 @@ class Agent:
                 self.catalog, self.journal, self.disclosure, self.settings.state_dir / "executions"
             ),
             link_state=lambda: self.link.state,
-            environment=self.facts,
+            environment=self.environment.facts,
             gpus=self.gpus,
         )
 
@@ -256,7 +256,7 @@ class Agent:
         self._close.close()
 
     def _reconcile(self) -> None:
-        """What the journal says is under way, is: at the start, and now and then."""
+        """What the journal says is under way, is; what it says was released, is."""
         self.releases.reconcile()
         self.datasets.reconcile()
         self.runs.reconcile()
@@ -268,8 +268,15 @@ class Agent:
             Duty("sweep", RECONCILE_S, self._sweep),
             Duty("disclose", LOOK_S, self.disclosure.look),
             Duty("backup", BACKUP_S, self.journal.back_up),
+            Duty("clock", LOOK_S, Clock(self.link.clock_set).look),
+            Duty("trust", LOOK_S, self._take_trusted),
         )
         return Upkeep(duties)
+
+    def _take_trusted(self) -> None:
+        """Orders that were not taken for their signer come again with the next Welcome."""
+        if self.orders.trusted_anew():
+            self.link.reconnect()
 
     def _sweep(self) -> None:
         removed = self.runner.strays.sweep(lambda: self.datasets.live() | self.runs.live())

@@ -19,6 +19,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -118,14 +119,18 @@ class Session:
 
     def _said(self) -> Iterator[fleet_pb2.AgentMessage]:
         yield fleet_pb2.AgentMessage(hello=self._hello())  # 1
-        while True:
-            try:
-                message = self._mailbox.get(timeout=self._duties.heartbeat_s)
-            except queue.Empty:
-                message = self._beat()
-            if message is None:
-                return
+        beat_at = time.monotonic() + self._duties.heartbeat_s
+        while (message := self._next(beat_at)) is not None:
+            if message.HasField("heartbeat"):
+                beat_at = time.monotonic() + self._duties.heartbeat_s
             yield message
+
+    def _next(self, beat_at: float) -> fleet_pb2.AgentMessage | None:
+        """What is said next, None at the end; a heartbeat when it is due, however much waits."""
+        if (left := beat_at - time.monotonic()) > 0:
+            with suppress(queue.Empty):
+                return self._mailbox.get(timeout=left)
+        return self._beat()
 
     def _beat(self) -> fleet_pb2.AgentMessage:
         if self._is_late() and self._call is not None:

@@ -28,6 +28,8 @@ from housecall.errors import Kind, Refusal
 
 MAX_SOCKET_PATH = 100
 MOST_CALLERS = 128
+OWN_CALLERS = 8
+"""Room that others cannot take: the agent itself calls, to see whether it lives."""
 _PEER = re.compile(r"^unix:.*/peer-([0-9]+)-[0-9]+$")
 _CREDENTIALS = struct.Struct("3i")
 
@@ -52,6 +54,7 @@ class Relay:
         self._numbers = itertools.count(1)
         self._closing = False
         self._room = threading.Semaphore(MOST_CALLERS)
+        self._own_room = threading.Semaphore(OWN_CALLERS)
         self._listener = socket.socket(socket.AF_UNIX)
         shutil.rmtree(inside, ignore_errors=True)
         inside.mkdir(mode=0o700, parents=True)
@@ -117,18 +120,38 @@ class Relay:
                     return
                 time.sleep(0.1)  # out of descriptors: those who have one must end first
                 continue
-            if not self._room.acquire(blocking=False):
-                caller.close()
-                continue
             try:
                 self._pass_on(caller)
             except (OSError, RuntimeError):
-                self._room.release()
                 caller.close()
 
     def _pass_on(self, caller: socket.socket) -> None:
         raw = caller.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
         _, uid, _ = _CREDENTIALS.unpack(raw)  # 1
+        room = self._enter(uid)
+        if room is None:
+            caller.close()
+            return
+
+        def serve() -> None:  # 3
+            try:
+                _join(caller, server)
+            finally:
+                room.release()
+
+        try:
+            server = self._connect(uid)
+            threading.Thread(target=serve, daemon=True).start()
+        except BaseException:
+            room.release()
+            raise
+
+    def _enter(self, uid: int) -> threading.Semaphore | None:
+        """Where a caller found room."""
+        rooms = [self._room, self._own_room] if uid == os.getuid() else [self._room]
+        return next((room for room in rooms if room.acquire(blocking=False)), None)
+
+    def _connect(self, uid: int) -> socket.socket:
         name = self._inside / f"peer-{uid}-{next(self._numbers)}"
         server = socket.socket(socket.AF_UNIX)
         server.bind(str(name))  # 2
@@ -139,14 +162,7 @@ class Relay:
             raise
         finally:
             name.unlink(missing_ok=True)
-
-        def serve() -> None:  # 3
-            try:
-                _join(caller, server)
-            finally:
-                self._room.release()
-
-        threading.Thread(target=serve, daemon=True).start()
+        return server
 
 
 def _join(caller: socket.socket, server: socket.socket) -> None:

@@ -27,10 +27,11 @@ Said = fleet_pb2.AgentMessage
 
 @dataclass
 class Double(fleet_pb2_grpc.FleetServicer):
-    """`heard` keeps what agents said; what is put in `mailbox` is sent, a Refusal or None ends the
-    stream."""
+    """`heard` keeps what agents said, but for heartbeats, which are counted. What is put in
+    `mailbox` is sent, a Refusal or None ends the stream."""
 
     address: str = ""
+    heartbeats: int = 0
     heard: list[Said] = field(default_factory=list)
     mailbox: queue.Queue[fleet_pb2.CoordinatorMessage | Refusal | None] = field(
         default_factory=queue.Queue
@@ -66,7 +67,9 @@ class Double(fleet_pb2_grpc.FleetServicer):
     def _read(self, messages: Iterator[Said]) -> None:
         with contextlib.suppress(grpc.RpcError):
             for message in messages:
-                if message.WhichOneof("message") != "heartbeat":
+                if message.HasField("heartbeat"):
+                    self.heartbeats += 1
+                else:
                     self.heard.append(message)
 
     def send(self, **message: object) -> None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import json
 import os
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -24,6 +22,7 @@ from agent.journal import Journal
 from agent.journal_schema import SCHEMA_VERSION
 from housecall.errors import EXIT_CODES, Kind
 from tests.agent.patient import Patient, patient
+from tests.agent.small import fill, small_disk
 
 LOCAL = ("settings", "state", "journal", "agent", "disk", "time")
 
@@ -116,24 +115,9 @@ def test_a_site_that_is_not_there_yet(tmp_path: Path) -> None:
     assert found["journal"].level is Level.SKIPPED
 
 
-@contextlib.contextmanager
-def small_disk(folder: Path) -> Iterator[None]:
-    folder.mkdir(mode=0o700, exist_ok=True)
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m,mode=0700", "tmpfs", str(folder)]
-    if subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("no right to mount a tmpfs")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
-
-
 def test_a_disk_that_is_full(site: Patient) -> None:
     with small_disk(site.state):
-        with contextlib.suppress(OSError), (site.state / "predictions").open("wb") as file:
-            while True:
-                file.write(b"x" * 65536)
-                file.flush()
+        fill(site.state)
         found = site.look("state", "disk")
         site.settle(disk_reserve_bytes=4096)
         later = site.look("disk")["disk"]

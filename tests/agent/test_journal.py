@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import sqlite3
 import stat
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
-from agent import journal_schema
+from agent.__main__ import main
 from agent.journal import Journal
 from agent.journal_schema import SCHEMA_VERSION
 from agent.records import (
@@ -25,8 +28,11 @@ from agent.records import (
 )
 from housecall.errors import Kind, Refusal
 from housecall.v1 import statements_pb2 as pb
+from tests.agent.small import fill, small_disk
 
 RELEASED = Path(__file__).parent / "released"
+MIGRATION_STEPS = 40
+"""More than opening and migrating asks of SQLite: the last processes come to their end."""
 
 EXECUTION = Execution(1, 2, "sha256:m", "north/1", "BENCHMARK")
 ORDER = Order(7, b"bundle", 0, "sha256:e", "carla")
@@ -130,24 +136,59 @@ def test_a_decision_that_nothing_followed_is_asked_for_again(tmp_path: Path) -> 
         assert journal.execution(1).cancelled_by == b""
 
 
-def test_a_migration_cut_off_leaves_the_old_journal(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = released(tmp_path)
-    broken = (
-        *journal_schema.MIGRATIONS[:-1],
-        journal_schema.MIGRATIONS[-1] + "SELECT no_such_thing",
+def dying(work: str, paths: list[Path]) -> list[str]:
+    """How the process at each path ended; see `dying.py`."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.agent.dying", work, *map(str, paths)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
     )
-    with monkeypatch.context() as patched:
-        patched.setattr(journal_schema, "MIGRATIONS", broken)
-        with pytest.raises(sqlite3.OperationalError, match="no_such_thing"):
+    said = done.stdout.split()
+    assert set(said) == {"killed", "done"}, done.stderr
+    assert said == sorted(said, reverse=True), "each was killed a step later"
+    return said
+
+
+def test_a_migration_killed_at_any_step_leaves_the_old_journal(tmp_path: Path) -> None:
+    folders = [tmp_path / str(number) for number in range(MIGRATION_STEPS)]
+    for folder in folders:
+        folder.mkdir()
+    paths = [released(folder) for folder in folders]
+    for path, how in zip(paths, dying("open", paths), strict=True):
+        with closing(sqlite3.connect(path)) as raw:
+            version = raw.execute("SELECT value FROM facts WHERE name = 'schema_version'")
+            known = version.fetchone()
+            columns = [row[1] for row in raw.execute("PRAGMA table_info(steps)")]
+        if how == "killed" and known == ("1",):
+            assert columns == ["owner", "name", "record", "at"]
+        else:
+            assert known == (str(SCHEMA_VERSION),)
+        with closing(Journal(path)) as journal:
+            assert journal.fact("schema_version") == str(SCHEMA_VERSION)
+            assert len(journal.steps("dataset:1")) == 3
+
+
+@pytest.mark.parametrize("wal", [False, True])
+def test_a_full_disk_is_told_as_one(tmp_path: Path, wal: bool) -> None:
+    folder = tmp_path / "small"
+    with small_disk(folder):
+        path = folder / "journal.sqlite"
+        if wal:
+            Journal(path).close()
+        else:
+            released(folder)
+        (tmp_path / "agent.toml").write_text(f'state_dir = "{folder}"\n')
+        fill(folder)
+        with pytest.raises(Refusal) as caught:
             Journal(path)
-    with closing(sqlite3.connect(path)) as raw:
-        version = raw.execute("SELECT value FROM facts WHERE name = 'schema_version'").fetchone()
-        columns = [row[1] for row in raw.execute("PRAGMA table_info(steps)")]
-    assert (version, columns) == (("1",), ["owner", "name", "record", "at"])
-    with closing(Journal(path)) as journal:
-        assert journal.fact("schema_version") == str(SCHEMA_VERSION)
+        assert caught.value.code == "DISK_FULL"
+        arguments = ["trust", "carla", "sha256:e", "--config", str(tmp_path / "agent.toml")]
+        said = CliRunner().invoke(main, arguments)
+        assert (said.exit_code, "[DISK_FULL]" in said.output) == (7, True)
+        (folder / "ballast").unlink()
+        Journal(path).close()
 
 
 def test_steps_stay_in_order_whatever_the_clock_does(tmp_path: Path) -> None:

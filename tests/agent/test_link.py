@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import shutil
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 import agent.outbox
 import agent.session
 from agent.backoff import CALM, CALM_WAIT_S, CAP_S, FINAL, FINAL_WAIT_S, GOOD_S, SOON, Backoff
+from agent.clock import Clock
 from agent.disk import disk_full
 from agent.server import Agent
 from agent.settings import Settings
@@ -333,6 +335,40 @@ def test_renewal_goes_by_the_clock_that_made_the_certificate(bench: Bench, tmp_p
         ahead = agent.uplink.coordinator_now() - past
         assert timedelta(0) <= ahead < timedelta(minutes=1)
         assert not agent.uplink.identity.renewal_due(agent.uplink.coordinator_now())
+
+
+def test_a_clock_that_is_set_during_a_stream_counts_at_once(bench: Bench, tmp_path: Path) -> None:
+    settings, put_back = site.enrolled(bench, tmp_path), [0.0]
+    with at_double(bench, settings) as (coordinator, agent):
+        coordinator.send(welcome=welcome(bench, agent))
+        wait_for(lambda: agent.link.state.connected)
+        clock = Clock(agent.link.clock_set, wall=lambda: time.time() - put_back[0])
+        for seconds in (0.0, 3.0):
+            put_back[0] = seconds
+            clock.look()
+        assert len(coordinator.said("hello")) == 1, "no more than any clock does"
+        put_back[0] = 86400.0
+        clock.look()
+        clock.look()
+        coordinator.wait_said("hello", 2)
+        ahead = agent.uplink.coordinator_now() - datetime.now(UTC)
+        assert abs(ahead - timedelta(days=1)) < timedelta(minutes=1)
+        assert len(coordinator.said("hello")) == 2
+
+
+def test_who_has_much_to_say_sends_heartbeats_all_the_same(bench: Bench, tmp_path: Path) -> None:
+    settings = site.enrolled(bench, tmp_path)
+    with at_double(bench, settings) as (coordinator, agent):
+        coordinator.send(welcome=welcome(bench, agent))
+        wait_for(lambda: agent.link.state.connected)
+        before = coordinator.heartbeats
+
+        def told() -> bool:
+            for _ in range(100):
+                agent.link.preparing(fleet_pb2.Preparing(dataset_id="north/1"))
+            return coordinator.heartbeats > before + 2
+
+        wait_for(told)
 
 
 def test_an_expired_certificate_that_looks_good_here_blames_the_clock(

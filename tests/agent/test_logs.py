@@ -13,13 +13,17 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives import serialization
 
+from agent.local.messages import receipt_of
 from agent.settings import Settings
 from coordinator import settings as coordinators
 from coordinator.founding import found
 from housecall.errors import Refusal
+from housecall.logs import JsonLines
+from housecall.v1 import statements_pb2 as pb
 from tests.agent import site
 from tests.agent.process import agent_process, founded
-from tests.agent.site import Site, wait_for
+from tests.agent.site import Bench, Site, wait_for
+from tests.agent.test_orders import policy, ready_with_second, wait_ended
 from tests.coordinator.process import PROGRAMS, coordinator_process
 
 TOKEN = re.compile(r"hc1\.[A-Za-z0-9_-]{20,}")
@@ -57,6 +61,40 @@ def expect_ids(agent: str, coordinator: str) -> None:
     assert len(accepted["trace_id"]) == 32
     (ended,) = [line for line in said[0] if line["message"] == "preparation ended"]
     assert ended["dataset"] == "north/1"
+
+
+def test_an_order_can_be_followed_from_its_arrival_to_its_receipt(
+    bench: Bench, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By ids alone: each line names what the next one is looked up by."""
+    caplog.set_level("DEBUG", "agent")
+    settings = site.enrolled(bench, tmp_path, policy_file=policy(tmp_path))
+    with site.serving(bench, tmp_path, settings) as north:
+        number = bench.order(ready_with_second(bench, north))
+        assert wait_ended(bench, number).state == pb.EXECUTION_STATE_SUCCEEDED
+        wait_for(lambda: not north.agent.journal.waiting())
+        (entry,) = north.agent.journal.sent_about("result:b1m2d1")
+    form = JsonLines(journal=False)
+    lines = [json.loads(form.format(record)) for record in caplog.records]
+    (order,) = [line for line in lines if line.get("order") == number]
+    assert len(order["trace_id"]) == 32
+    local = order["execution"]
+    assert {"execution": local, "decision": "allow", "rule": "trusted"}.items() <= next(
+        line.items() for line in lines if line["message"] == "consent"
+    )
+    steps = [
+        (line["step"], line["state"]) for line in lines if line.get("owner") == f"execution:{local}"
+    ]
+    assert steps == [
+        ("infer", "RUNNING"),
+        ("infer", "SUCCEEDED"),
+        ("evaluate", "RUNNING"),
+        ("evaluate", "SUCCEEDED"),
+    ]
+    index = receipt_of(entry).ledger_index
+    (receipt,) = [line for line in lines if line.get("index") == index]
+    assert (receipt["message"], receipt["kind"]) == ("accepted", "ResultSubmitted")
+    assert receipt["digest"] == entry.envelope_digest
 
 
 def secrets(folder: Path, settings: Settings) -> Iterator[str]:

@@ -149,21 +149,6 @@ def test_a_cancelled_order_stops(bench: Bench, tmp_path: Path) -> None:
         assert not journal.open_orders()
 
 
-def test_an_outcome_that_is_refused_while_the_agent_dies(bench: Bench, tmp_path: Path) -> None:
-    settings = site.enrolled(bench, tmp_path, policy_file=policy(tmp_path))
-    with site.serving(bench, tmp_path, settings) as north:
-        number = bench.order(ready_with_second(bench, north))
-        wait_ended(bench, number)
-        journal = north.agent.journal
-        order = wait_for(lambda: journal.order(number))
-        journal.settle_refused(order.outcome, ("conflict", "RESULT_EXISTS", "it exists"))
-    with site.serving(bench, tmp_path, settings) as north:
-        journal = north.agent.journal
-        assert journal.execution(order.local_id).state is State.FAILED
-        (said,) = journal.sent_about(f"ended:{number}")
-        assert journal.order(number) == replace(order, outcome=said.envelope_digest)
-
-
 def test_who_shares_a_run_outlives_whoever_began_it(bench: Bench, tmp_path: Path) -> None:
     go_on = threading.Event()
 

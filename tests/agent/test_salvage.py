@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 import stat
 from contextlib import closing
 from pathlib import Path
@@ -14,8 +16,11 @@ from agent.journal import Journal
 from agent.records import Execution, KeptStep, Order, Outgoing, State
 from agent.salvage import NUMBERS_SKIPPED, salvage
 from housecall.errors import Refusal
+from tests.agent.test_journal import dying
 
 COUNT = 60
+SALVAGE_STEPS = 24
+"""More than a salvage changes names and opens databases: the last ones come to their end."""
 
 
 def filled(path: Path) -> None:
@@ -119,3 +124,26 @@ def test_the_command_says_what_it_saved(tmp_path: Path, monkeypatch: pytest.Monk
     again = CliRunner().invoke(main, ["recover-journal"])
     assert again.exit_code == 5
     assert "[JOURNAL_WHOLE]" in again.output
+
+
+def test_a_salvage_killed_at_any_step_loses_nothing(tmp_path: Path) -> None:
+    """What is in the log alone, and not in the backup, is there in the end, too."""
+    source = tmp_path / "source"
+    filled(source / "journal.sqlite")
+    folders = [tmp_path / str(number) for number in range(SALVAGE_STEPS)]
+    with closing(Journal(source / "journal.sqlite")) as journal:
+        journal.set_fact("late", "1")
+        for folder in folders:
+            shutil.copytree(source, folder)
+    paths = [folder / "journal.sqlite" for folder in folders]
+    for path in paths:
+        cut(path, 0.97)
+    ends = dying("salvage", paths)
+    for path, how in zip(paths, ends, strict=True):
+        if how == "killed":
+            with contextlib.suppress(Refusal):  # all but the end was done
+                salvage(path)
+        assert len(list(path.parent.glob("journal.sqlite.damaged-?"))) == 1
+        with closing(Journal(path)) as journal:
+            assert journal.fact("late") == "1"
+            assert len(journal.executions()) > COUNT // 2, "more than the backup has"

@@ -7,16 +7,23 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
+from contextlib import closing
 from pathlib import Path
 
 import grpc
 import pytest
 
+from agent.local import relay
 from agent.local.relay import uid_of
+from agent.local_api import MOST_STREAMS, THREADS
+from agent.pulse import Pulse
 from housecall.errors import Refusal
 from housecall.v1 import site_pb2, site_pb2_grpc
 from tests.agent import site
+from tests.agent.fake_engine import FakeStep
 from tests.agent.site import Bench, Site, wait_for
+from tests.coordinator.world import sha
 
 CALL = """
 import os, sys, grpc
@@ -85,3 +92,56 @@ def test_sigterm_ends_the_program_with_0(bench: Bench, tmp_path: Path) -> None:
     assert process.returncode == 0, logged.decode()
     assert b'"message": "stopped"' in logged
     assert not settings.socket.exists()
+
+
+CONNECT = """
+import os, socket, sys
+os.setgid(12345); os.setuid(12345)
+callers = [socket.socket(socket.AF_UNIX) for _ in range({count})]
+for caller in callers:
+    caller.connect("{path}")
+    caller.settimeout(20)
+assert callers[-1].recv(1) == b"", "there was room"
+print("full", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can call as somebody else")
+def test_others_do_not_shut_out_the_agents_own_look(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay, "MOST_CALLERS", 2)
+    settings = site.enrolled(bench, tmp_path)
+    with site.serving(bench, tmp_path, settings) as north, closing(Pulse(north.agent)) as pulse:
+        for path in (settings.socket.parent.parent, settings.socket.parent):
+            path.chmod(0o755)
+        settings.socket.chmod(0o666)
+        code = CONNECT.format(count=3, path=settings.socket)
+        command = [sys.executable, "-c", code]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as others:
+            assert others.stdout is not None
+            assert others.stdout.readline() == b"full\n"
+            pulse.check()
+
+
+def test_open_streams_leave_room_for_a_call(north: Site) -> None:
+    go_on = threading.Event()
+
+    def held(step: FakeStep) -> int:
+        return site.prepare(step) if go_on.wait(site.SECONDS) else 1
+
+    north.bench.engine.add_image(sha("image of preparation"), held)
+    north.register()
+    request = site_pb2.PrepareDatasetRequest(dataset_id="north/1")
+    with closing(Pulse(north.agent)) as pulse, north.api() as api:
+        calls = [api.PrepareDataset(request) for _ in range(THREADS)]
+        wait_for(lambda: sum(call.done() for call in calls) == THREADS - MOST_STREAMS)  # type: ignore[attr-defined]
+        refused = next(call for call in calls if call.done())  # type: ignore[attr-defined]
+        assert "at most 48 commands" in refused.details()
+        pulse.check()
+        for call in calls:
+            call.cancel()
+        go_on.set()
+        wait_for(lambda: north.dataset().state == site_pb2.LOCAL_DATASET_STATE_PREPARED)
+        assert north.prepare(), "whoever went away leaves room"

@@ -13,8 +13,13 @@ from click.testing import CliRunner
 from agent.__main__ import main
 from agent.journal import Journal
 from agent.registry import require_same_person
+from housecall import client
 from housecall.errors import Refusal
+from housecall.v1 import statements_pb2 as pb
 from housecall.verify import Verified
+from tests.agent.site import Site, wait_for
+from tests.agent.test_status import status
+from tests.coordinator.world import Party
 
 MONA = "spiffe://test/person/mona"
 
@@ -43,3 +48,24 @@ def test_another_enrolment_waits_for_a_person(tmp_path: Path) -> None:
     with closing(Journal(tmp_path / "journal.sqlite")) as journal:
         require_same_person(journal, another)
         require_same_person(journal, first)
+
+
+def test_an_order_of_who_enrolled_anew_is_taken_once_a_person_trusts_them(north: Site) -> None:
+    north.ready()
+    world, old, journal = north.bench.world, north.bench.carla, north.agent.journal
+    world.operator.state(pb.ParticipantRevoked(name=old.name, reason="a lost key"))
+    identity = client.enrol(world.token("carla", pb.ROLE_PERSON), north.folder / "carla")
+    carla = Party(identity, client.connect(identity))
+    north.bench.carla = carla
+    number = north.bench.order(north.bench.models[0])
+    wait_for(lambda: "SIGNER_CHANGED" in north.agent.link.state.problem)
+    assert "SIGNER_CHANGED" in status(north).link_problem
+    assert journal.order(number) is None
+    enrolment = north.agent.link.state.problem.partition("got ")[2].partition(";")[0]
+    config = north.folder / "agent.toml"
+    config.write_text(f'state_dir = "{north.settings.state_dir}"\n')
+    said = CliRunner().invoke(main, ["trust", carla.name, enrolment, "--config", str(config)])
+    assert said.exit_code == 0, said.output
+    wait_for(lambda: journal.order(number))
+    assert not north.agent.link.state.problem
+    carla.channel.close()
