@@ -158,8 +158,8 @@ class Journal:
         return {State(row["state"]): row["number"] for row in rows}
 
     def update_execution(self, number: int, **changes: Any) -> Execution:
-        """Change columns; returns it as it is then."""
-        changes["updated_at"] = self._clock()
+        """Change columns; returns it as it is then. `updated_at` is now unless it is given."""
+        changes.setdefault("updated_at", self._clock())
         names = ", ".join(f"{name} = ?" for name in changes)
         sql = f"UPDATE executions SET {names} WHERE id = ?"  # noqa: S608 - our own names
         with self.transaction():

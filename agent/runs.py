@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -240,13 +241,18 @@ class Runs:
         return self._worker.queue(key, lambda job: self._work(job, execution, recipe))
 
     def _work(self, job: Job, execution: Execution, recipe: Recipe) -> None:
-        wait = RETRY_S
-        while not self._attempt(job, execution, recipe):
+        """Tries again until it ends; what it waits for, it waits for since it first lacked it."""
+        wait, kept = RETRY_S, self._journal.execution(execution.id)
+        since = {kept.reason: kept.updated_at} if kept.state is State.QUEUED else {}
+        while not self._attempt(job, execution, recipe, since):
             job.stop.wait(wait)
             wait = min(2 * wait, MOST_RETRY_S)
 
-    def _attempt(self, job: Job, execution: Execution, recipe: Recipe) -> bool:
-        """False when it has to wait for what is missing."""
+    def _attempt(
+        self, job: Job, execution: Execution, recipe: Recipe, since: dict[str, float]
+    ) -> bool:
+        """False when it has to wait for what is missing; `since` is when it first was, by code."""
+        began = time.monotonic()
         try:
             job.stop.check()
             for each in self._sharing(execution.id):
@@ -258,7 +264,9 @@ class Runs:
             refusal = refusal_of(explained(error))
             if job.stop.reason == SHUTDOWN:
                 raise refusal from error
-            if not job.stop.asked() and self._waits(execution, refusal):
+            if time.monotonic() - began > MOST_RETRY_S:
+                since.clear()  # it had it, for a while
+            if not job.stop.asked() and self._waits(execution, refusal, since):
                 return False
             self._settle_failed(execution.id, refusal, cancelled=job.stop.asked())
             raise refusal from error
@@ -267,7 +275,7 @@ class Runs:
             raise
         return True
 
-    def _waits(self, execution: Execution, refusal: Refusal) -> bool:
+    def _waits(self, execution: Execution, refusal: Refusal, since: dict[str, float]) -> bool:
         """Whether it goes on when what is missing is there again; the journal says what that is,
         where there is room for it."""
         steps = self._journal.steps(f"execution:{execution.id}")
@@ -276,11 +284,11 @@ class Runs:
         ordered = any(each.execution_id for each in shared)
         if not ordered or hopeless or refusal.code not in ("ENGINE_UNREACHABLE", "DISK_FULL"):
             return False
+        said = {"reason": refusal.code, "problem": refusal.message}
+        at = since.setdefault(refusal.code, self._journal.now())
         with suppress(Refusal):
             for each in shared:
-                self._change(
-                    each.id, state=State.QUEUED, reason=refusal.code, problem=refusal.message
-                )
+                self._change(each.id, state=State.QUEUED, updated_at=at, **said)
         return True
 
     def _settle(self, source_id: int, **changes: Any) -> None:

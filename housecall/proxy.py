@@ -167,4 +167,7 @@ def _unreachable(message: str) -> Refusal:
 
 
 def _invalid(expected: str, got: str) -> Refusal:
-    return Refusal(Kind.INVALID, "PROXY_INVALID", f"proxy: expected {expected}, got {got}")
+    text = (
+        f"proxy: expected {expected}, got {got}; correct the agent's setting proxy, or HTTPS_PROXY"
+    )
+    return Refusal(Kind.INVALID, "PROXY_INVALID", text)

@@ -23,6 +23,8 @@ RUN_SECONDS = 30.0
 LIMITS = Limits(memory_bytes=64 << 20, cpus=0.5, pids=32, tmp_bytes=1 << 20, log_bytes=1 << 16)
 _NVIDIA, _DISPLAY = "0x10de", "0x03"
 _NO_SHELL = ("not found", "no such file")
+_NOT_RUN = (126, 127)
+"""Exit codes of an engine that found no shell only when it had started."""
 
 
 def engine(scene: Scene) -> Verdict:
@@ -47,6 +49,8 @@ def cage(scene: Scene) -> Verdict:
             if any(mark in refusal.message.lower() for mark in _NO_SHELL):
                 continue
             raise
+        if code in _NOT_RUN:
+            continue
         if code != WORD:
             what = f"a container in the cage ended with {code}, expected {WORD}"
             return fail(Kind.NOT_READY, what, "see the engine's log")

@@ -276,6 +276,10 @@ def test_an_order_waits_for_an_engine_that_is_away(
             return found[0] if found and found[0].reason == "ENGINE_UNREACHABLE" else None
 
         execution = wait_for(waits)
+        seen: list[Execution] = []
+        north.agent.runs.changed = seen.append
+        wait_for(lambda: [each.state for each in seen].count(State.QUEUED) == 3)
+        assert seen[-1].updated_at == execution.updated_at, "it waits since it was first away"
         bench.engine.unreachable = False
         wait_for(lambda: succeeded(north, execution))
         assert north.agent.journal.execution(execution.id).reason == ""
