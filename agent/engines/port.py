@@ -114,11 +114,14 @@ class Running:
 @dataclass(frozen=True)
 class Exit:
     """How a container ended. `oom_killed` is also true when only a child was killed: read it
-    together with `code`. `error` is the engine's own text, empty when there is none."""
+    together with `code`. `error` is the engine's own text, empty when there is none. `own` is
+    false of one that was taken down, or may have been: by its engine, which went down, or by
+    somebody at the engine. Its code says nothing then, not even 0."""
 
     code: int
     oom_killed: bool
     error: str
+    own: bool = True
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
 from agent.engines.port import Exit
+from agent.journal import Journal
 from agent.records import Execution, State
 from agent.settings import Settings
 from housecall.errors import Kind, Refusal
@@ -75,6 +77,10 @@ def succeeded(north: Site, execution: Execution) -> bool:
     return state is State.SUCCEEDED
 
 
+def predictions_of(settings: Settings, execution: Execution) -> Path:
+    return settings.state_dir / "executions" / str(execution.id) / "predictions"
+
+
 def log_of(settings: Settings, execution: Execution) -> str:
     folder = settings.state_dir / "executions" / str(execution.id) / "logs"
     return (folder / "infer.log").read_text()
@@ -118,29 +124,68 @@ def test_a_container_that_ended_meanwhile_is_collected(
 def test_one_that_failed_meanwhile_failed(
     bench: Bench, gate: Gate, settings: Settings, tmp_path: Path
 ) -> None:
-    bench.engine.add_image(sha("image of gated"), lambda _: 9)
     with site.serving(bench, tmp_path, settings) as north:
-        north.bench.order(north.bench.models[1])
+        execution = waiting_model(north, gate)
+    gate.steps[0].end(Exit(9, False, ""))
+    with site.serving(bench, tmp_path, settings) as north:
         failed = wait_for(lambda: north.agent.journal.executions(state=State.FAILED))[0]
-    assert (failed.reason, failed.problem.split(";")[0]) == (
+    assert (failed.id, failed.reason, failed.problem.split(";")[0]) == (
+        execution.id,
         "STEP_FAILED",
         "infer: expected exit code 0, got 9",
     )
+    assert len(gate.steps) == 1
 
 
-@pytest.mark.parametrize("code", [137, 143, 255])
-def test_one_that_went_down_with_the_machine_is_begun_again(
+@pytest.mark.parametrize("code", [0, 1, 137])
+def test_one_that_went_down_with_the_engine_is_begun_again(
     bench: Bench, gate: Gate, settings: Settings, tmp_path: Path, code: int
 ) -> None:
     with site.serving(bench, tmp_path, settings) as north:
         execution = waiting_model(north, gate)
-    gate.steps[0].end(Exit(code, False, ""))
-    with site.serving(bench, tmp_path, settings) as north:
+        (gate.steps[0].path("/out") / "half").write_text("1")
+        gate.steps[0].end(Exit(code, False, "", own=False))
         wait_for(lambda: len(gate.steps) == 2)
         gate.opened.set()
         wait_for(lambda: succeeded(north, execution))
         (record,) = [s for s in steps_of(north, execution) if s.name == "infer"]
     assert (record.state, record.exit_code) == (pb.STEP_STATE_SUCCEEDED, 0)
+    assert not (predictions_of(settings, execution) / "half").exists()
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_one_that_ended_before_a_boot_is_begun_again(
+    bench: Bench, gate: Gate, settings: Settings, tmp_path: Path, code: int
+) -> None:
+    """Whatever its code: what it wrote need not be on the disk."""
+    with site.serving(bench, tmp_path, settings) as north:
+        execution = waiting_model(north, gate)
+    (gate.steps[0].path("/out") / "a.txt").write_text("")
+    gate.steps[0].end(Exit(code, False, ""))
+    with closing(Journal(settings.state_dir / "journal.sqlite")) as journal:
+        (kept,) = journal.begun_steps()
+        journal.set_step(replace(kept, boot_id="another boot"))
+    gate.opened.set()
+    with site.serving(bench, tmp_path, settings) as north:
+        wait_for(lambda: succeeded(north, execution))
+    assert len(gate.steps) == 2
+    assert (predictions_of(settings, execution) / "a.txt").read_text() == "1"
+
+
+def test_one_that_is_taken_down_each_time_fails_in_the_end(
+    bench: Bench, gate: Gate, settings: Settings, tmp_path: Path
+) -> None:
+    with site.serving(bench, tmp_path, settings) as north:
+        execution = waiting_model(north, gate)
+        for number in range(1, 6):
+            wait_for(lambda number=number: len(gate.steps) == number)  # type: ignore[misc]
+            gate.steps[-1].end(Exit(0, False, "", own=False))
+        (failed,) = wait_for(lambda: north.agent.journal.executions(state=State.FAILED))
+    assert (failed.id, failed.reason) == (execution.id, "STEP_NOT_FOUND")
+    assert not predictions_of(settings, execution).exists()
+    folder = settings.state_dir / "executions" / str(execution.id) / "logs"
+    logs = [path.read_text() for path in sorted(folder.glob("infer.log*"))]
+    assert sorted(logs) == [f"begun {number}\n" for number in range(1, 6)], "the log of each try"
 
 
 def test_one_that_is_killed_while_watched_failed_by_itself(
@@ -224,7 +269,7 @@ def test_a_step_that_ended_is_not_run_again(
         north.bench.order(north.bench.models[1])
         wait_for(evaluating.is_set)
         (execution,) = north.agent.journal.executions(state=State.RUNNING)
-    predictions = settings.state_dir / "executions" / str(execution.id) / "predictions"
+    predictions = predictions_of(settings, execution)
     assert len(list(predictions.iterdir())) == 3, "delivered before it was written down"
     with site.serving(bench, tmp_path, settings) as north:
         told.set()
