@@ -143,10 +143,7 @@ class StepRunner:
         """2."""
         if kept.tries >= MOST_TRIES:
             raise _taken_down(step, kept)
-        need = self._journal.largest_output(kept.digest, kept.name)
-        require_room(self.cage.state_dir, self.cage.disk_reserve, need)
-        for output in step.written:
-            output.make(self.cage.user, resume=step.resumes and kept.tries > 0)
+        self._make_outputs(step, kept)
         set_aside(step.log)
         record = pb.StepRecord.FromString(kept.record)
         record.state = pb.STEP_STATE_RUNNING
@@ -161,6 +158,16 @@ class StepRunner:
         )
         self._note(begun, feed)
         return begun
+
+    def _make_outputs(self, step: Step, kept: KeptStep) -> None:
+        """What the last try left must not take the room of the next."""
+        resume = step.resumes and kept.tries > 0
+        for output in step.written:
+            output.clear(resume=resume)
+        need = self._journal.largest_output(kept.digest, kept.name)
+        require_room(self.cage.state_dir, self.cage.disk_reserve, need)
+        for output in step.written:
+            output.make(self.cage.user, resume=resume)
 
     def _start(self, step: Step, kept: KeptStep) -> str:
         gpus = tuple(kept.gpus.split())

@@ -34,13 +34,16 @@ class Output:
         """Where the container writes."""
         return self.path if self.kept else self.path.with_name(f"{self.path.name}.part")
 
+    def clear(self, *, resume: bool) -> None:
+        """Away with what the last try left, unless it is kept or the container goes on with it."""
+        if not (self.kept or resume):
+            _remove(self.written_at)
+
     def make(self, user: str, *, resume: bool) -> None:
-        """Ready for a container to write: empty, unless it is kept or the container goes on with
-        what its last try left."""
+        """Ready for a container to write."""
+        self.clear(resume=resume)
         if not self.kept:
             _remove(self.path)
-            if not resume:
-                _remove(self.written_at)
         if self.file:
             output_file(self.written_at, user)
         else:

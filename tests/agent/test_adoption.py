@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import closing
@@ -15,13 +16,16 @@ from agent.engines.port import Exit
 from agent.journal import Journal
 from agent.records import Execution, State
 from agent.settings import Settings
-from housecall.errors import Kind, Refusal
+from housecall.errors import Refusal
 from housecall.v1 import site_pb2
 from housecall.v1 import statements_pb2 as pb
 from tests.agent import site
 from tests.agent.fake_engine import FakeStep
 from tests.agent.site import Bench, Site, infer, prepare, wait_for
 from tests.coordinator.world import sha
+from tests.faults.disks import Disk
+
+RESERVE = 16 * 2**20
 
 
 @dataclass
@@ -49,13 +53,26 @@ def gate() -> Gate:
 def settings(bench: Bench, gate: Gate, tmp_path: Path) -> Settings:
     """Of a site whose dataset is approved, with model 2 behind the gate."""
     made = site.enrolled(bench, tmp_path)
-    policy = tmp_path / "policy.yaml"
-    policy.write_text("rules:\n  - {name: all, benchmark: 1, run: allow, release: allow}\n")
-    made = made.model_copy(update={"policy_file": policy})
+    made = made.model_copy(update={"policy_file": allowing(tmp_path)})
     with site.serving(bench, tmp_path, made) as north:
         north.ready()
         bench.approve_model(bench.add_model("gated", gate.infer))
     return made
+
+
+def allowing(folder: Path) -> Path:
+    """A policy that lets everything run and leave."""
+    policy = folder / "policy.yaml"
+    policy.write_text("rules:\n  - {name: all, benchmark: 1, run: allow, release: allow}\n")
+    return policy
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Disk]:
+    disk = Disk(tmp_path / "disk", 64)
+    assert disk.small, "mounting a tmpfs needs root"
+    yield disk
+    disk.close()
 
 
 def waiting_model(north: Site, gate: Gate) -> Execution:
@@ -327,27 +344,45 @@ def test_an_order_waits_for_an_engine_that_is_away(
 
 
 def test_an_order_waits_for_room_and_gives_up_on_what_fills_the_disk(
-    bench: Bench, gate: Gate, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, tmp_path: Path, small_disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("agent.runs.RETRY_S", 0.05)
     monkeypatch.setattr("agent.watch.DISK_POLL_S", 0.0)
-    full = threading.Event()
+    started: list[FakeStep] = []
 
-    def room(_path: Path, _reserve: int, _need: int = 0) -> None:
-        if full.is_set() or any(not step.exit for step in gate.steps):
-            raise Refusal(Kind.EXHAUSTED, "DISK_FULL", "full")
+    def greedy(step: FakeStep) -> int:
+        started.append(step)
+        out = step.path("/out")
+        (out / "large").write_bytes(bytes(shutil.disk_usage(out).free - RESERVE // 4))
+        return 143 if step.stopping.wait(20) else 0
 
-    full.set()
-    monkeypatch.setattr("agent.pipeline.require_room", room)
-    monkeypatch.setattr("agent.watch.require_room", room)
-    with site.serving(bench, tmp_path, settings) as north:
+    state = small_disk.path / "state"
+    made = site.enrolled(bench, tmp_path, state_dir=state, disk_reserve_bytes=RESERVE)
+    made = made.model_copy(update={"policy_file": allowing(tmp_path)})
+    with site.serving(bench, tmp_path, made) as north:
+        north.ready()
+        bench.approve_model(bench.add_model("greedy", greedy))
+        small_disk.fill(RESERVE // 2)
         north.bench.order(north.bench.models[1])
         wait_for(lambda: [e for e in north.agent.journal.executions() if e.reason == "DISK_FULL"])
-        assert not gate.steps, "foreseen: not started"
-        full.clear()
+        assert not started, "foreseen: not started"
+        small_disk.free()
         (failed,) = wait_for(lambda: north.agent.journal.executions(state=State.FAILED))
     assert failed.reason == "DISK_FULL"
-    assert len(gate.steps) == 5
+    assert len(started) == 5
+
+
+def test_what_was_delivered_before_the_agent_died_is_collected(
+    bench: Bench, gate: Gate, settings: Settings, tmp_path: Path
+) -> None:
+    with site.serving(bench, tmp_path, settings) as north:
+        execution = waiting_model(north, gate)
+    gate.opened.set()
+    wait_for(lambda: gate.steps[0].exit)
+    gate.steps[0].path("/out").replace(predictions_of(settings, execution))
+    with site.serving(bench, tmp_path, settings) as north:
+        wait_for(lambda: succeeded(north, execution))
+    assert len(gate.steps) == 1
 
 
 def test_outputs_are_complete_or_absent(bench: Bench, settings: Settings, tmp_path: Path) -> None:
