@@ -84,7 +84,9 @@ class FakeEngine:
         self._reach()
         return EngineFacts("fake", "1", "python", "Linux", "x86_64", 2, 2**33, "2")
 
-    def find_image(self, reference: str, digest: str) -> str:
+    def find_image(
+        self, reference: str, digest: str, stopped: Callable[[], bool] = lambda: False
+    ) -> str:
         self._reach()
         if digest not in self._scripts:
             message = f"image {reference}: expected {digest} at the site, got nothing"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
@@ -50,8 +50,10 @@ class DockerEngine:
             cgroup_version=str(info.get("CgroupVersion", "1")),
         )
 
-    def find_image(self, reference: str, digest: str) -> str:
-        return self._images.find(reference, digest)
+    def find_image(
+        self, reference: str, digest: str, stopped: Callable[[], bool] = lambda: False
+    ) -> str:
+        return self._images.find(reference, digest, stopped)
 
     def load_archive(self, path: Path, expected_image_id: str) -> str:
         return self._images.load_archive(path, expected_image_id)
