@@ -154,6 +154,20 @@ def test_one_that_failed_meanwhile_failed(
     assert len(gate.steps) == 1
 
 
+def test_a_log_that_breaks_off_alone_is_followed_again(
+    bench: Bench, gate: Gate, settings: Settings, tmp_path: Path
+) -> None:
+    with site.serving(bench, tmp_path, settings) as north:
+        execution = waiting_model(north, gate)
+        wait_for(lambda: log_of(settings, execution))
+        bench.engine.cut_logs()
+        gate.steps[0].log("said afterwards")
+        wait_for(lambda: "said afterwards" in log_of(settings, execution))
+        gate.opened.set()
+        wait_for(lambda: succeeded(north, execution))
+    assert log_of(settings, execution).splitlines() == ["begun 1", "said afterwards", "inferred"]
+
+
 @pytest.mark.parametrize("code", [0, 1, 137])
 def test_one_that_went_down_with_the_engine_is_begun_again(
     bench: Bench, gate: Gate, settings: Settings, tmp_path: Path, code: int
