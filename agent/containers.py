@@ -81,7 +81,7 @@ class Containers:
         return Ready(
             digest=container.digest,
             image_digest=stated.image_digest,
-            image_id=self._image(config, stated.image_digest),
+            image_id=self._image(config, stated.image_digest, stopped),
             config=config,
             parameters=stated.parameters,
             files=self._files(extra.uri, extra.digest, stopped) if extra.digest else None,
@@ -103,9 +103,11 @@ class Containers:
                 raise
             return Presence(False, 0, known)
 
-    def _image(self, config: ContainerConfig, image_digest: str) -> str:
+    def _image(
+        self, config: ContainerConfig, image_digest: str, stopped: Callable[[], bool]
+    ) -> str:
         if config.container_type != "DockerArchive":
-            return self._engine.find_image(config.image, image_digest)
+            return self._engine.find_image(config.image, image_digest, stopped)
         scheme = urllib.parse.urlsplit(config.image).scheme
         if scheme in ("", "file") and self._allow_local:
             path = Path(urllib.parse.urlsplit(config.image).path)

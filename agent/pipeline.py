@@ -5,9 +5,8 @@
  3. A step that began has a container of that name, whoever started it: one that runs is watched,
     one that ended is collected. Only when there is none is it started, under the same name, which
     the engine gives to one container at a time.
- 4. A container that ended while nobody watched, killed by a signal, went down with the engine or
-    the machine, and one that vanished was taken away: it is started again, in all at most
-    MOST_TRIES times.
+ 4. A container that did not end by itself went down with the engine or the machine, and one that
+    vanished was taken away: it is started again, in all at most MOST_TRIES times.
  5. When it ended well, its outputs are delivered, then its end is written down, then the container
     is removed.
  6. The agent's own stop leaves containers alone: the next agent takes them over. Whatever else
@@ -32,6 +31,7 @@ from agent.gpus import GpuPool
 from agent.journal import Journal
 from agent.records import KeptStep
 from agent.step import OWN_ENDS, Cage, Step, StepFailed, failed, spec, too_long
+from agent.steplog import set_aside
 from agent.strays import Strays
 from agent.traces import of_step
 from agent.uptime import boot_id, elapsed, since_boot
@@ -43,8 +43,6 @@ from housecall.v1 import statements_pb2 as pb
 
 MOST_TRIES = 5
 GPU_WAIT_S = 30.0
-KILLED = frozenset({137, 143, 255})
-"""Exit codes of a container whose engine or machine went down."""
 PASSING = frozenset({"ENGINE_UNREACHABLE", "STEP_NOT_FOUND", "STEP_EXISTS"})
 """Looking again tells what became of the container."""
 log = logging.getLogger(__name__)
@@ -105,26 +103,25 @@ class StepRunner:
 
     def _to_end(self, step: Step, kept: KeptStep, feed: Feed, stop: Stop) -> tuple[KeptStep, Exit]:
         """3, 4. Looks, starts what is not there, watches; and again where the engine went away."""
-        told, watched = Told(), False
+        told = Told()
         while True:
             try:
                 container_id = self._find(kept)
                 if container_id is None:
-                    kept, watched = self._begin(step, kept, feed), True
+                    kept, told = self._begin(step, kept, feed), Told()
                     container_id = self._start(step, kept)
                 else:
                     self._tell(kept, feed)
                 watch = Watch(self._engine, self.cage, step, kept, feed=feed, told=told)
                 ended = watch.until_end(container_id, stop)
-                killed = not watched and ended.code in KILLED and not ended.oom_killed
-                if not killed or kept.tries >= MOST_TRIES:
+                if ended.own and kept.boot_id == boot_id():
                     return kept, ended
+                log.warning("step went down", extra={"owner": step.owner, "tries": kept.tries})
                 self._engine.remove(container_id)
             except Refusal as refusal:
                 gone = refusal.code == "STEP_NOT_FOUND" and kept.tries >= MOST_TRIES
                 if gone or refusal.code not in PASSING:
                     raise
-                watched = False
                 if elapsed(kept.boot_id, kept.boot_s) > step.clocks.wall_s:
                     raise too_long("STEP_TIMEOUT", step, "an end", step.clocks.wall_s) from refusal
                 log.warning("step unwatched", extra={"owner": step.owner, "code": refusal.code})
@@ -145,11 +142,9 @@ class StepRunner:
     def _begin(self, step: Step, kept: KeptStep, feed: Feed) -> KeptStep:
         """2."""
         if kept.tries >= MOST_TRIES:
-            raise _vanishes(step, kept)
-        need = self._journal.largest_output(kept.digest, kept.name)
-        require_room(self.cage.state_dir, self.cage.disk_reserve, need)
-        for output in step.written:
-            output.make(self.cage.user, resume=step.resumes and kept.tries > 0)
+            raise _taken_down(step, kept)
+        self._make_outputs(step, kept)
+        set_aside(step.log)
         record = pb.StepRecord.FromString(kept.record)
         record.state = pb.STEP_STATE_RUNNING
         record.started_at.GetCurrentTime()
@@ -163,6 +158,16 @@ class StepRunner:
         )
         self._note(begun, feed)
         return begun
+
+    def _make_outputs(self, step: Step, kept: KeptStep) -> None:
+        """What the last try left must not take the room of the next."""
+        resume = step.resumes and kept.tries > 0
+        for output in step.written:
+            output.clear(resume=resume)
+        need = self._journal.largest_output(kept.digest, kept.name)
+        require_room(self.cage.state_dir, self.cage.disk_reserve, need)
+        for output in step.written:
+            output.make(self.cage.user, resume=resume)
 
     def _start(self, step: Step, kept: KeptStep) -> str:
         gpus = tuple(kept.gpus.split())
@@ -230,10 +235,10 @@ class StepRunner:
         self.listener(kept.owner, kept.name, kept.state)
 
 
-def _vanishes(step: Step, kept: KeptStep) -> Refusal:
+def _taken_down(step: Step, kept: KeptStep) -> Refusal:
     return Refusal(
         Kind.NOT_FOUND,
         "STEP_NOT_FOUND",
-        f"{step.task}: expected its container at the engine, got none after {kept.tries} starts: "
-        "something at this site takes it away; see the engine's log, then run it again",
+        f"{step.task}: expected its container to end by itself, got it taken down or away at each "
+        f"of {kept.tries} starts; see the engine's log, then run it again",
     )

@@ -1,8 +1,9 @@
 """What a step writes: beside its place until the step succeeded, then complete in its place.
 
 A container writes into `<name>.part`. When it ended well, that is synced to the disk and renamed:
-whoever looks at the place finds everything or nothing, after a power cut as well. What a
-preparation works on, run after run, is kept where it is.
+whoever looks at the place finds everything or nothing, after a power cut as well. What stands
+beside the place then may be damaged: after a boot its step begins again. What a preparation works
+on, run after run, is kept where it is.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.folders import output_file, output_folder
+from housecall.errors import Kind, Refusal
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -32,25 +34,32 @@ class Output:
         """Where the container writes."""
         return self.path if self.kept else self.path.with_name(f"{self.path.name}.part")
 
+    def clear(self, *, resume: bool) -> None:
+        """Away with what the last try left, unless it is kept or the container goes on with it."""
+        if not (self.kept or resume):
+            _remove(self.written_at)
+
     def make(self, user: str, *, resume: bool) -> None:
-        """Ready for a container to write: empty, unless it is kept or the container goes on with
-        what its last try left."""
+        """Ready for a container to write."""
+        self.clear(resume=resume)
         if not self.kept:
             _remove(self.path)
-            if not resume:
-                _remove(self.written_at)
         if self.file:
             output_file(self.written_at, user)
         else:
             output_folder(self.written_at, user)
 
     def deliver(self) -> int:
-        """Put it in its place, whole and on disk; gives its size in bytes. Again is no harm."""
+        """Put it in its place, whole and on disk; gives its size in bytes. Again is no harm; what
+        is in neither place is refused with OUTPUT_MISSING."""
         if self.written_at.exists():
             _sync(self.written_at)
             if not self.kept:
                 self.written_at.replace(self.path)
                 _sync(self.path.parent)
+        elif not self.path.exists():
+            text = f"output {self.path.name}: expected it where the container writes, got nothing"
+            raise Refusal(Kind.INVALID, "OUTPUT_MISSING", f"{text}; run it again")
         return _size(self.path)
 
 

@@ -67,6 +67,11 @@ class Step:
         return [self.outputs[label] for label in task.outputs]
 
     @property
+    def log(self) -> Path:
+        """What its container prints."""
+        return self.logs / f"{self.task}.log"
+
+    @property
     def resumes(self) -> bool:
         return RESUME_VARIABLE in self.container.config.tasks[self.task].environment
 

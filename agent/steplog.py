@@ -1,29 +1,33 @@
-"""A step's log at the site: appended to, rotated by size, read by its tail."""
+"""A step's log at the site: one a try, bounded in size, read by its tail."""
 
 from __future__ import annotations
 
-import errno
-from contextlib import suppress
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
 
 MAX_LOG_BYTES = 5 * 2**20
-KEPT_FILES = 2
+KEPT_FILES = 5
 TAIL_BYTES = 4096
 
 
-class StepLog:
-    """Writes lines to `path`. What was there before becomes `.1`, and so on; without `rotate` it is
-    written anew. A line that finds no room on the disk is left out, and counted in `lost`."""
+def set_aside(path: Path) -> None:
+    """What is at `path` becomes `.1`, and so on: another try begins."""
+    for number in range(KEPT_FILES, 0, -1):
+        older = path.with_name(f"{path.name}.{number}")
+        newer = path.with_name(f"{path.name}.{number - 1}") if number > 1 else path
+        if newer.exists():
+            newer.replace(older)
 
-    def __init__(self, path: Path, *, rotate: bool = True) -> None:
+
+class StepLog:
+    """Writes lines to `path`, anew: who follows a container has its log from the first line. A line
+    that cannot be written is left out, and counted in the log: no log ends its step."""
+
+    def __init__(self, path: Path) -> None:
         self._path = path
         self._file: FileIO | None = None
-        self._size = self.lost = 0
-        with suppress(OSError):
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._open(rotate=rotate)
+        self._size = self._left_out = 0
 
     def __enter__(self) -> StepLog:
         return self
@@ -38,39 +42,34 @@ class StepLog:
 
     def write(self, line: str) -> None:
         try:
-            if self._file is None:
-                self._open(rotate=False)
-            elif self._size > MAX_LOG_BYTES:
-                self._open(rotate=True)
-            self._append(line.encode(errors="replace") + b"\n")
+            self._append(line)
         except OSError:
-            self.lost += 1
+            self._left_out += 1
 
-    def _append(self, line: bytes) -> None:
-        """The whole line or none of it."""
+    def _append(self, line: str) -> None:
+        if self._file is None:
+            self._open()
+        elif self._size > MAX_LOG_BYTES:
+            self._close()
+            set_aside(self._path)
+            self._open()
         assert self._file is not None
-        if self._file.write(line) < len(line):
-            self._file.truncate(self._size)
-            self._file.seek(self._size)
-            raise OSError(errno.ENOSPC, "no room for the whole line")
-        self._size += len(line)
+        notice = f"\n({self._left_out} lines could not be written)\n" if self._left_out else ""
+        content = f"{notice}{line}\n".encode(errors="replace")
+        written = self._file.write(content)
+        self._size += written
+        self._left_out = int(written < len(content))
 
-    def _open(self, *, rotate: bool) -> None:
-        self._close()
-        for number in range(KEPT_FILES if rotate else 0, 0, -1):
-            older = self._path.with_name(f"{self._path.name}.{number}")
-            newer = self._path.with_name(f"{self._path.name}.{number - 1}")
-            newer = self._path if number == 1 else newer
-            if newer.exists():
-                newer.replace(older)
-        self._file = FileIO(self._path, "wb")
+    def _open(self) -> None:
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._file = self._path.open("wb", buffering=0)
         self._path.chmod(0o600)
         self._size = 0
 
     def _close(self) -> None:
         if self._file is not None:
             self._file.close()
-        self._file = None
+            self._file = None
 
 
 def tail(folder: Path) -> str:

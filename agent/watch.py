@@ -1,7 +1,8 @@
 """Watching one container to its end: its log, its clocks, the disk.
 
 Its log is followed by a thread of its own, from the container's first line: a container that was
-taken over has its whole log again. Nothing is started, stopped or written down here; that is left
+taken over has its whole log again, and so has one whose log broke off while it runs. Nothing is
+started, stopped or written down here; that is left
 to `pipeline.py`.
 """
 
@@ -21,6 +22,7 @@ from agent.steplog import StepLog
 from agent.uptime import elapsed
 from agent.worker import SHUTDOWN, Stop
 from housecall.errors import Refusal
+from housecall.rpc import refusal_of
 
 POLL_S = 0.5
 DISK_POLL_S = 3.0
@@ -49,12 +51,15 @@ class Watch:
     def until_end(self, container_id: str, stop: Stop) -> Exit:
         """How it ended. Raises `Refusal` when it must end (STEP_TIMEOUT, STEP_SILENT, DISK_FULL,
         STEP_STOPPED), or when the engine or the container is gone."""
-        follower = threading.Thread(target=self._follow, args=(container_id,), daemon=True)
+        over = threading.Event()
+        follower = threading.Thread(target=self._follow, args=(container_id, over), daemon=True)
         follower.start()
         try:
             ended = self._wait(container_id, stop)
+            over.set()
             follower.join(LOG_END_S)
         except Refusal:
+            over.set()
             follower.join(0 if stop.reason == SHUTDOWN else POLL_S)
             raise
         return ended
@@ -77,19 +82,22 @@ class Watch:
         if now - self._told.at > clocks.silence_s:
             raise too_long("STEP_SILENT", self._step, "a line of output", clocks.silence_s)
 
-    def _follow(self, container_id: str) -> None:
-        anew = self._told.lines == 0 and self._kept.tries == 1
-        with StepLog(self._step.logs / f"{self._step.task}.log", rotate=anew) as kept:
+    def _follow(self, container_id: str, over: threading.Event) -> None:
+        """Again and again until it is over: a log may break off alone."""
+        while True:
             try:
-                for number, line in enumerate(self._engine.logs(container_id), start=1):
-                    self._told.at = time.monotonic()
-                    kept.write(line)
-                    if number > self._told.lines:
-                        self._told.lines = number
-                        self._feed.emit(LogLine(self._step.task, line))
-            except Refusal as refusal:
-                extra = {"owner": self._step.owner, "code": refusal.code}
-                log.warning("log lost", extra=extra)
-            if kept.lost:
-                extra = {"owner": self._step.owner, "code": "DISK_FULL"}
-                log.warning("lines of a log lost", extra=extra)
+                self._hear(container_id)
+            except Exception as error:
+                extra = {"owner": self._step.owner, "code": refusal_of(error).code}
+                log.warning("log broke off", extra=extra)
+            if over.wait(2 * POLL_S):
+                return
+
+    def _hear(self, container_id: str) -> None:
+        """Those lines that were passed on before are no sign of life."""
+        with StepLog(self._step.log) as kept:
+            for number, line in enumerate(self._engine.logs(container_id), start=1):
+                kept.write(line)
+                if number > self._told.lines:
+                    self._told.lines, self._told.at = number, time.monotonic()
+                    self._feed.emit(LogLine(self._step.task, line))

@@ -31,9 +31,13 @@ def engine(scene: Scene) -> Verdict:
     found = scene.engine
     if found.cage_problem:
         return fail(Kind.NOT_READY, found.cage_problem, "see docs/site.md, what the machine needs")
+    steps = "run on when it restarts (live-restore)"
+    if not found.live_restore:
+        steps = "begin again when it restarts: live-restore would spare them, see docs/site.md"
     return ok(
         f"{found.kind} {found.version} (API {found.api_version}) at {found.address}; runtime "
-        f"{found.runtime}, cgroup v{found.cgroup_version}, {len(found.images)} images"
+        f"{found.runtime}, cgroup v{found.cgroup_version}, {len(found.images)} images; steps "
+        f"{steps}"
     )
 
 

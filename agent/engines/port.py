@@ -10,9 +10,10 @@ here, so that no engine can be talked out of it. Errors are refusals with one of
     IMAGE_DIGEST_DIFFERS  what was found is not what was registered; final
     IMAGE_DIGEST_INVALID  the digest is not sha256:<64 hex digits>; final
     IMAGE_ARCHIVE_INVALID the file is no archive of `docker save` with one image; final
-    IMAGE_PULL_FAILED     the registry refused or broke off
+    IMAGE_PULL_FAILED     the registry refused, broke off or took too long
     STEP_REFUSED          the specification would leave the cage; final
     STEP_START_FAILED     the engine could not start the container
+    STEP_STOPPED          somebody stopped the pull
     STEP_EXISTS           there is a container of that name, or its processes: look for it
     STEP_NOT_FOUND        the container is gone
     GPU_UNAVAILABLE       the engine cannot hand out the GPUs asked for
@@ -22,7 +23,7 @@ here, so that no engine can be talked out of it. Errors are refusals with one of
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -114,11 +115,14 @@ class Running:
 @dataclass(frozen=True)
 class Exit:
     """How a container ended. `oom_killed` is also true when only a child was killed: read it
-    together with `code`. `error` is the engine's own text, empty when there is none."""
+    together with `code`. `error` is the engine's own text, empty when there is none. `own` is
+    false of one that was taken down, or may have been: by its engine, which went down, or by
+    somebody at the engine. Its code says nothing then, not even 0."""
 
     code: int
     oom_killed: bool
     error: str
+    own: bool = True
 
 
 @dataclass(frozen=True)
@@ -143,9 +147,11 @@ class Engine(Protocol):
 
     def facts(self) -> EngineFacts: ...
 
-    def find_image(self, reference: str, digest: str) -> str:
-        """The local image id of `digest`, which is a manifest's or a configuration's;
-        pulled by digest when it is not at the site and pulling is allowed."""
+    def find_image(
+        self, reference: str, digest: str, stopped: Callable[[], bool] = lambda: False
+    ) -> str:
+        """The local image id of `digest`, which is a manifest's or a configuration's; pulled by
+        digest, until `stopped`, when it is not at the site and pulling is allowed."""
 
     def load_archive(self, path: Path, expected_image_id: str) -> str:
         """Load a `docker save` archive; one that holds another image is refused unloaded."""

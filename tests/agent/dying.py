@@ -1,8 +1,9 @@
-"""`python -m tests.agent.dying WORK PATH...`: does the work on the journal at each path, in a
+"""`python -m tests.agent.dying WORK PATH...`: does the work at each path, in a
 process of its own that is killed (SIGKILL, by itself) right before the n-th step at the n-th path.
 
     open     a step is a statement that SQLite is given
     salvage  a step is a change of a file's name, or a database that is opened
+    deliver  a step is a file of an output that is opened or renamed
 
 Prints a line a process: `killed`, or `done` where it came to its end first.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 import os
 import signal
 import sqlite3
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -19,8 +21,25 @@ from typing import Any
 
 from agent.journal import Journal
 from agent.salvage import salvage
+from agent.staging import Output
 
 NAMES = frozenset({"os.link", "os.rename", "os.remove", "sqlite3.connect"})
+FILES = frozenset({"open", "os.rename"})
+
+
+def dying(work: str, paths: list[Path]) -> list[str]:
+    """How the process at each path ended."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.agent.dying", work, *map(str, paths)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    said = done.stdout.split()
+    assert set(said) == {"killed", "done"}, done.stderr
+    assert said == sorted(said, reverse=True), "each was killed a step later"
+    return said
 
 
 def count_down(left: int) -> Callable[[], None]:
@@ -46,17 +65,26 @@ def open_and_die(path: Path, left: int) -> None:
 
 
 def salvage_and_die(path: Path, left: int) -> None:
-    step = count_down(left)
-
-    def watch(event: str, _arguments: tuple[object, ...]) -> None:
-        if event in NAMES:
-            step()
-
-    sys.addaudithook(watch)
+    step_at(NAMES, left)
     salvage(path)
 
 
-WORKS = {"open": open_and_die, "salvage": salvage_and_die}
+def deliver_and_die(path: Path, left: int) -> None:
+    step_at(FILES, left)
+    Output(path).deliver()
+
+
+def step_at(events: frozenset[str], left: int) -> None:
+    step = count_down(left)
+
+    def watch(event: str, _arguments: tuple[object, ...]) -> None:
+        if event in events:
+            step()
+
+    sys.addaudithook(watch)
+
+
+WORKS = {"open": open_and_die, "salvage": salvage_and_die, "deliver": deliver_and_die}
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ a new one over the same `FakeEngine`. Raising `OutOfMemory` ends a step as the k
 other exception is exit code 1 with its name in the log. `unreachable = True` makes every call
 refuse with ENGINE_UNREACHABLE while steps go on running. `unseen` holds the names of containers
 that the engine takes for created though they run, as after it was killed while it started them.
+`cut_logs` breaks off whoever follows a log, and nothing else.
 """
 
 from __future__ import annotations
@@ -69,6 +70,7 @@ class FakeEngine:
     def __init__(self) -> None:
         self.unreachable = False
         self.unseen: set[str] = set()
+        self._cuts = 0
         self.started: list[StepSpec] = []
         self._scripts: dict[str, Script] = {}
         self._steps: dict[str, FakeStep] = {}
@@ -84,7 +86,9 @@ class FakeEngine:
         self._reach()
         return EngineFacts("fake", "1", "python", "Linux", "x86_64", 2, 2**33, "2")
 
-    def find_image(self, reference: str, digest: str) -> str:
+    def find_image(
+        self, reference: str, digest: str, stopped: Callable[[], bool] = lambda: False
+    ) -> str:
         self._reach()
         if digest not in self._scripts:
             message = f"image {reference}: expected {digest} at the site, got nothing"
@@ -141,13 +145,23 @@ class FakeEngine:
         return step.exit
 
     def logs(self, container_id: str) -> Iterator[str]:
-        step = self._step(container_id)
+        step, cuts = self._step(container_id), self._cuts
+
+        def is_quiet(at: int) -> bool:
+            return len(step.lines) <= at and not step.exit and self._cuts == cuts
+
         for at in itertools.count():
             with step.changed:
-                step.changed.wait_for(lambda at=at: len(step.lines) > at or step.exit)  # type: ignore[misc]
-                if len(step.lines) <= at:
+                step.changed.wait_for(lambda at=at: not is_quiet(at))  # type: ignore[misc]
+                if len(step.lines) <= at or self._cuts > cuts:
                     return
             yield step.lines[at]
+
+    def cut_logs(self) -> None:
+        self._cuts += 1
+        for step in self._steps.values():
+            with step.changed:
+                step.changed.notify_all()
 
     def stop(self, container_id: str, grace_s: int) -> None:
         self._reach()

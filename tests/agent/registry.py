@@ -1,4 +1,4 @@
-"""A registry of one tiny image on loopback, enough for pulls by digest, which can tamper."""
+"""A registry of one tiny image on loopback, enough for pulls by digest: it can tamper, and hang."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import islice
 
 MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 CONFIG = "application/vnd.docker.container.image.v1+json"
@@ -25,7 +26,8 @@ def digest(content: bytes) -> str:
 
 
 class Registry:
-    """`image_id` is the digest of the configuration, `manifest` that of the manifest."""
+    """`image_id` is the digest of the configuration, `manifest` that of the manifest. What is
+    `silent` is asked for in vain, what is `slow` comes a byte at a time."""
 
     def __init__(self) -> None:
         layer = _layer()
@@ -49,6 +51,8 @@ class Registry:
         self.image_id, self.manifest, self.layer = digest(config), digest(manifest), digest(packed)
         self.content = {digest(each): each for each in (config, packed, manifest)}
         self.reference = ""
+        self.silent = self.slow = "nothing"
+        self.asked, self.hung_up, self.over = (threading.Event() for _ in range(3))
 
     def tamper(self) -> None:
         """From now on the layer is another one of the same length."""
@@ -76,14 +80,33 @@ def serving() -> Iterator[Registry]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             name = self.path.rpartition("/")[2]
+            if name == registry.silent:
+                self._trickle(b"")
+                return
             content = b"{}" if self.path == "/v2/" else registry.content.get(name)
             self.send_response(404 if content is None else 200)
             content = UNKNOWN if content is None else content
             self.send_header("Content-Type", MANIFEST if "/manifests/" in self.path else "x/y")
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
-            if self.command == "GET":
+            if name == registry.slow and self.command == "GET":
+                self._trickle(content)
+            elif self.command == "GET":
                 self.wfile.write(content)
+
+        def _trickle(self, content: bytes) -> None:
+            """A byte at a time, until the engine hangs up or the registry ends."""
+            registry.asked.set()
+            self.connection.settimeout(0.1)
+            left, self.close_connection = iter(content), True
+            while not registry.over.is_set():
+                try:
+                    self.connection.recv(1)
+                except TimeoutError:
+                    self.wfile.write(bytes(islice(left, 1)))
+                else:
+                    registry.hung_up.set()
+                    return
 
         do_HEAD = do_GET
 
@@ -94,4 +117,5 @@ def serving() -> Iterator[Registry]:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         registry.reference = f"127.0.0.1:{server.server_port}/tiny:1"
         yield registry
+        registry.over.set()
         server.shutdown()

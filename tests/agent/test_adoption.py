@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
 from agent.engines.port import Exit
+from agent.journal import Journal
 from agent.records import Execution, State
 from agent.settings import Settings
-from housecall.errors import Kind, Refusal
+from housecall.errors import Refusal
 from housecall.v1 import site_pb2
 from housecall.v1 import statements_pb2 as pb
 from tests.agent import site
 from tests.agent.fake_engine import FakeStep
 from tests.agent.site import Bench, Site, infer, prepare, wait_for
 from tests.coordinator.world import sha
+from tests.faults.disks import Disk
+
+RESERVE = 16 * 2**20
 
 
 @dataclass
@@ -47,13 +53,26 @@ def gate() -> Gate:
 def settings(bench: Bench, gate: Gate, tmp_path: Path) -> Settings:
     """Of a site whose dataset is approved, with model 2 behind the gate."""
     made = site.enrolled(bench, tmp_path)
-    policy = tmp_path / "policy.yaml"
-    policy.write_text("rules:\n  - {name: all, benchmark: 1, run: allow, release: allow}\n")
-    made = made.model_copy(update={"policy_file": policy})
+    made = made.model_copy(update={"policy_file": allowing(tmp_path)})
     with site.serving(bench, tmp_path, made) as north:
         north.ready()
         bench.approve_model(bench.add_model("gated", gate.infer))
     return made
+
+
+def allowing(folder: Path) -> Path:
+    """A policy that lets everything run and leave."""
+    policy = folder / "policy.yaml"
+    policy.write_text("rules:\n  - {name: all, benchmark: 1, run: allow, release: allow}\n")
+    return policy
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Disk]:
+    disk = Disk(tmp_path / "disk", 64)
+    assert disk.small, "mounting a tmpfs needs root"
+    yield disk
+    disk.close()
 
 
 def waiting_model(north: Site, gate: Gate) -> Execution:
@@ -73,6 +92,10 @@ def succeeded(north: Site, execution: Execution) -> bool:
     state = north.agent.journal.execution(execution.id).state
     assert state not in (State.FAILED, State.CANCELLED), north.agent.journal.execution(execution.id)
     return state is State.SUCCEEDED
+
+
+def predictions_of(settings: Settings, execution: Execution) -> Path:
+    return settings.state_dir / "executions" / str(execution.id) / "predictions"
 
 
 def log_of(settings: Settings, execution: Execution) -> str:
@@ -118,29 +141,82 @@ def test_a_container_that_ended_meanwhile_is_collected(
 def test_one_that_failed_meanwhile_failed(
     bench: Bench, gate: Gate, settings: Settings, tmp_path: Path
 ) -> None:
-    bench.engine.add_image(sha("image of gated"), lambda _: 9)
     with site.serving(bench, tmp_path, settings) as north:
-        north.bench.order(north.bench.models[1])
+        execution = waiting_model(north, gate)
+    gate.steps[0].end(Exit(9, False, ""))
+    with site.serving(bench, tmp_path, settings) as north:
         failed = wait_for(lambda: north.agent.journal.executions(state=State.FAILED))[0]
-    assert (failed.reason, failed.problem.split(";")[0]) == (
+    assert (failed.id, failed.reason, failed.problem.split(";")[0]) == (
+        execution.id,
         "STEP_FAILED",
         "infer: expected exit code 0, got 9",
     )
+    assert len(gate.steps) == 1
 
 
-@pytest.mark.parametrize("code", [137, 143, 255])
-def test_one_that_went_down_with_the_machine_is_begun_again(
+def test_a_log_that_breaks_off_alone_is_followed_again(
+    bench: Bench, gate: Gate, settings: Settings, tmp_path: Path
+) -> None:
+    with site.serving(bench, tmp_path, settings) as north:
+        execution = waiting_model(north, gate)
+        wait_for(lambda: log_of(settings, execution))
+        bench.engine.cut_logs()
+        gate.steps[0].log("said afterwards")
+        wait_for(lambda: "said afterwards" in log_of(settings, execution))
+        gate.opened.set()
+        wait_for(lambda: succeeded(north, execution))
+    assert log_of(settings, execution).splitlines() == ["begun 1", "said afterwards", "inferred"]
+
+
+@pytest.mark.parametrize("code", [0, 1, 137])
+def test_one_that_went_down_with_the_engine_is_begun_again(
     bench: Bench, gate: Gate, settings: Settings, tmp_path: Path, code: int
 ) -> None:
     with site.serving(bench, tmp_path, settings) as north:
         execution = waiting_model(north, gate)
-    gate.steps[0].end(Exit(code, False, ""))
-    with site.serving(bench, tmp_path, settings) as north:
+        (gate.steps[0].path("/out") / "half").write_text("1")
+        gate.steps[0].end(Exit(code, False, "", own=False))
         wait_for(lambda: len(gate.steps) == 2)
         gate.opened.set()
         wait_for(lambda: succeeded(north, execution))
         (record,) = [s for s in steps_of(north, execution) if s.name == "infer"]
     assert (record.state, record.exit_code) == (pb.STEP_STATE_SUCCEEDED, 0)
+    assert not (predictions_of(settings, execution) / "half").exists()
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_one_that_ended_before_a_boot_is_begun_again(
+    bench: Bench, gate: Gate, settings: Settings, tmp_path: Path, code: int
+) -> None:
+    """Whatever its code: what it wrote need not be on the disk."""
+    with site.serving(bench, tmp_path, settings) as north:
+        execution = waiting_model(north, gate)
+    (gate.steps[0].path("/out") / "a.txt").write_text("")
+    gate.steps[0].end(Exit(code, False, ""))
+    with closing(Journal(settings.state_dir / "journal.sqlite")) as journal:
+        (kept,) = journal.begun_steps()
+        journal.set_step(replace(kept, boot_id="another boot"))
+    gate.opened.set()
+    with site.serving(bench, tmp_path, settings) as north:
+        wait_for(lambda: succeeded(north, execution))
+    assert len(gate.steps) == 2
+    assert (predictions_of(settings, execution) / "a.txt").read_text() == "1"
+
+
+def test_one_that_is_taken_down_each_time_fails_in_the_end(
+    bench: Bench, gate: Gate, settings: Settings, tmp_path: Path
+) -> None:
+    with site.serving(bench, tmp_path, settings) as north:
+        execution = waiting_model(north, gate)
+        for number in range(1, 6):
+            wait_for(lambda number=number: len(gate.steps) == number)  # type: ignore[misc]
+            gate.steps[-1].end(Exit(0, False, "", own=False))
+        (failed,) = wait_for(lambda: north.agent.journal.executions(state=State.FAILED))
+    assert (failed.id, failed.reason) == (execution.id, "STEP_NOT_FOUND")
+    assert not predictions_of(settings, execution).exists()
+    folder = settings.state_dir / "executions" / str(execution.id) / "logs"
+    logs = [path.read_text() for path in sorted(folder.glob("infer.log*"))]
+    assert sorted(logs) == [f"begun {number}\n" for number in range(1, 6)], "the log of each try"
 
 
 def test_one_that_is_killed_while_watched_failed_by_itself(
@@ -224,7 +300,7 @@ def test_a_step_that_ended_is_not_run_again(
         north.bench.order(north.bench.models[1])
         wait_for(evaluating.is_set)
         (execution,) = north.agent.journal.executions(state=State.RUNNING)
-    predictions = settings.state_dir / "executions" / str(execution.id) / "predictions"
+    predictions = predictions_of(settings, execution)
     assert len(list(predictions.iterdir())) == 3, "delivered before it was written down"
     with site.serving(bench, tmp_path, settings) as north:
         told.set()
@@ -286,27 +362,45 @@ def test_an_order_waits_for_an_engine_that_is_away(
 
 
 def test_an_order_waits_for_room_and_gives_up_on_what_fills_the_disk(
-    bench: Bench, gate: Gate, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, tmp_path: Path, small_disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("agent.runs.RETRY_S", 0.05)
     monkeypatch.setattr("agent.watch.DISK_POLL_S", 0.0)
-    full = threading.Event()
+    started: list[FakeStep] = []
 
-    def room(_path: Path, _reserve: int, _need: int = 0) -> None:
-        if full.is_set() or any(not step.exit for step in gate.steps):
-            raise Refusal(Kind.EXHAUSTED, "DISK_FULL", "full")
+    def greedy(step: FakeStep) -> int:
+        started.append(step)
+        out = step.path("/out")
+        (out / "large").write_bytes(bytes(shutil.disk_usage(out).free - RESERVE // 4))
+        return 143 if step.stopping.wait(20) else 0
 
-    full.set()
-    monkeypatch.setattr("agent.pipeline.require_room", room)
-    monkeypatch.setattr("agent.watch.require_room", room)
-    with site.serving(bench, tmp_path, settings) as north:
+    state = small_disk.path / "state"
+    made = site.enrolled(bench, tmp_path, state_dir=state, disk_reserve_bytes=RESERVE)
+    made = made.model_copy(update={"policy_file": allowing(tmp_path)})
+    with site.serving(bench, tmp_path, made) as north:
+        north.ready()
+        bench.approve_model(bench.add_model("greedy", greedy))
+        small_disk.fill(RESERVE // 2)
         north.bench.order(north.bench.models[1])
         wait_for(lambda: [e for e in north.agent.journal.executions() if e.reason == "DISK_FULL"])
-        assert not gate.steps, "foreseen: not started"
-        full.clear()
+        assert not started, "foreseen: not started"
+        small_disk.free()
         (failed,) = wait_for(lambda: north.agent.journal.executions(state=State.FAILED))
     assert failed.reason == "DISK_FULL"
-    assert len(gate.steps) == 5
+    assert len(started) == 5
+
+
+def test_what_was_delivered_before_the_agent_died_is_collected(
+    bench: Bench, gate: Gate, settings: Settings, tmp_path: Path
+) -> None:
+    with site.serving(bench, tmp_path, settings) as north:
+        execution = waiting_model(north, gate)
+    gate.opened.set()
+    wait_for(lambda: gate.steps[0].exit)
+    gate.steps[0].path("/out").replace(predictions_of(settings, execution))
+    with site.serving(bench, tmp_path, settings) as north:
+        wait_for(lambda: succeeded(north, execution))
+    assert len(gate.steps) == 1
 
 
 def test_outputs_are_complete_or_absent(bench: Bench, settings: Settings, tmp_path: Path) -> None:

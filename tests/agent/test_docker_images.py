@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.engines.docker import DockerEngine
+from agent.engines.docker import DockerEngine, pulling
 from agent.engines.docker.failures import refusal as refusal_for
 from housecall.errors import Kind, Refusal
 from tests.agent import images, registry
@@ -78,6 +78,32 @@ def test_pulls_that_fail(engine: DockerEngine) -> None:
     with pytest.raises(Refusal) as refused:
         engine.find_image(served.reference, served.manifest)
     assert refused.value.code == "IMAGE_PULL_FAILED"
+
+
+def test_a_pull_can_be_stopped(engine: DockerEngine) -> None:
+    with registry.serving() as served:
+        served.slow = served.layer
+        with pytest.raises(Refusal) as refused:
+            engine.find_image(served.reference, served.manifest, served.asked.is_set)
+        assert (refused.value.code, refused.value.kind) == ("STEP_STOPPED", Kind.CONFLICT)
+        assert served.hung_up.wait(20), "the engine stopped, too"
+
+
+def test_a_pull_that_begins_with_silence_can_be_stopped(engine: DockerEngine) -> None:
+    with registry.serving() as served:
+        served.silent = served.manifest
+        with pytest.raises(Refusal) as refused:
+            engine.find_image(served.reference, served.manifest, served.asked.is_set)
+        assert refused.value.code == "STEP_STOPPED"
+
+
+def test_a_pull_ends(engine: DockerEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pulling, "PULL_S", 1.0)
+    with registry.serving() as served:
+        served.slow = served.layer
+        with pytest.raises(Refusal, match="expected it within 1 s, got a part; load it") as refused:
+            engine.find_image(served.reference, served.manifest)
+        assert refused.value.code == "IMAGE_PULL_FAILED"
 
 
 def test_archives(engine: DockerEngine, tmp_path: Path) -> None:

@@ -54,6 +54,8 @@ def test_an_engine_that_can_run_steps(site: Patient) -> None:
     assert [found[name].level for name in ("engine", "cage")] == [Level.OK, Level.OK]
     assert "unix:///var/run/docker.sock" in found["engine"].found
     assert "runtime runc, cgroup v" in found["engine"].found
+    restores = images.client().info()["LiveRestoreEnabled"]
+    assert ("begin again when it restarts" in found["engine"].found) is not restores
     assert found["cage"].found.startswith("a container ran in the cage, as user ")
     assert not images.client().containers(all=True, filters={"label": "housecall.doctor"})
 

@@ -14,7 +14,6 @@ import agent.runs
 import agent.server
 from agent import catalog as states
 from agent.records import State
-from agent.steplog import StepLog
 from housecall.errors import Refusal
 from housecall.v1 import site_pb2
 from housecall.v1 import statements_pb2 as pb
@@ -157,27 +156,3 @@ def test_a_renewal_that_found_no_room_is_tried_again(
     wait_for(put_off)
     disk.free()
     wait_for(renewed)
-
-
-def test_a_log_without_room_lacks_lines_and_goes_on(disk: Disk) -> None:
-    path = disk.path / "logs" / "infer.log"
-    with StepLog(path) as kept:
-        kept.write("first")
-        disk.fill(0)
-        for _ in range(100):
-            kept.write("x" * 100)
-        disk.free()
-        kept.write("last")
-    lines = path.read_text().splitlines()
-    assert (lines[0], lines[-1]) == ("first", "last")
-    assert kept.lost == 100 - (len(lines) - 2) > 0
-
-
-def test_a_log_that_could_not_be_opened_begins_later(disk: Disk) -> None:
-    disk.fill(0)
-    path = disk.path / "new" / "logs" / "infer.log"
-    with StepLog(path) as kept:
-        kept.write("first " * 1000)
-        disk.free()
-        kept.write("last")
-    assert (path.read_text(), kept.lost) == ("last\n", 1)

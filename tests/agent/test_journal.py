@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 import stat
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -28,6 +26,7 @@ from agent.records import (
 )
 from housecall.errors import Kind, Refusal
 from housecall.v1 import statements_pb2 as pb
+from tests.agent.dying import dying
 from tests.agent.small import fill, small_disk
 
 RELEASED = Path(__file__).parent / "released"
@@ -134,21 +133,6 @@ def test_a_decision_that_nothing_followed_is_asked_for_again(tmp_path: Path) -> 
     with closing(Journal(path)) as journal:
         assert [(each.kind, each.local_id) for each in journal.reviews()] == [("RUN", 1)]
         assert journal.execution(1).cancelled_by == b""
-
-
-def dying(work: str, paths: list[Path]) -> list[str]:
-    """How the process at each path ended; see `dying.py`."""
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.agent.dying", work, *map(str, paths)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
-    said = done.stdout.split()
-    assert set(said) == {"killed", "done"}, done.stderr
-    assert said == sorted(said, reverse=True), "each was killed a step later"
-    return said
 
 
 def test_a_migration_killed_at_any_step_leaves_the_old_journal(tmp_path: Path) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import shutil
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import grpc
 import pytest
 import yaml
 
-from housecall.errors import Kind, Refusal
+from housecall.errors import Refusal
 from housecall.v1 import site_pb2
 from housecall.v1 import statements_pb2 as pb
 from tests.agent import site
@@ -19,6 +20,7 @@ from tests.agent.fake_engine import FakeStep
 from tests.agent.site import Bench, Site, infer, wait_for
 from tests.agent.test_preparation import code
 from tests.coordinator.world import sha
+from tests.faults.disks import Disk
 
 
 def test_a_changed_dataset_is_refused_before_the_model_runs(bench: Bench, north: Site) -> None:
@@ -211,20 +213,23 @@ def test_a_plan_says_what_would_run(bench: Bench, north: Site) -> None:
 
 
 def test_a_full_disk_stops_a_step(
-    bench: Bench, north: Site, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(_path: Path, reserve: int, _need: int = 0) -> None:
-        if bench.engine.started:
-            raise Refusal(Kind.EXHAUSTED, "DISK_FULL", f"{reserve}")
-
-    bench.engine.add_image(
-        sha("image of preparation"), lambda step: int(not step.stopping.wait(20))
-    )
-    north.register()
     monkeypatch.setattr("agent.watch.DISK_POLL_S", 0.0)
-    monkeypatch.setattr("agent.watch.require_room", full)
-    assert code(north.prepare) == "DISK_FULL"
-    assert north.dataset().state == site_pb2.LOCAL_DATASET_STATE_REGISTERED
+    disk, reserve = Disk(tmp_path / "disk", 64), 16 * 2**20
+    assert disk.small, "mounting a tmpfs needs root"
+
+    def greedy(step: FakeStep) -> int:
+        disk.fill(reserve // 4)
+        return int(not step.stopping.wait(20))
+
+    bench.engine.add_image(sha("image of preparation"), greedy)
+    state = disk.path / "state"
+    settings = site.enrolled(bench, tmp_path, state_dir=state, disk_reserve_bytes=reserve)
+    with closing(disk), site.serving(bench, tmp_path, settings) as north:
+        north.register()
+        assert code(north.prepare) == "DISK_FULL"
+        assert north.dataset().state == site_pb2.LOCAL_DATASET_STATE_REGISTERED
 
 
 def test_an_unknown_benchmark_comes_before_the_approval(north: Site) -> None:

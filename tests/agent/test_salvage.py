@@ -16,7 +16,7 @@ from agent.journal import Journal
 from agent.records import Execution, KeptStep, Order, Outgoing, State
 from agent.salvage import NUMBERS_SKIPPED, salvage
 from housecall.errors import Refusal
-from tests.agent.test_journal import dying
+from tests.agent.dying import dying
 
 COUNT = 60
 SALVAGE_STEPS = 24

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from docker.utils import kwargs_from_env
 from agent.engines.docker.failures import translated
 
 CALL_TIMEOUT_S = 120
+ANSWER_S = 10
 DEFAULT_URL = "unix:///var/run/docker.sock"
 
 
@@ -29,13 +32,26 @@ class Connection:
 
     @cached_property
     def client(self) -> Any:  # the stubs lack types for half of what is called
+        return self._connected(timeout=self._timeout_s, max_pool_size=64)
+
+    @contextmanager
+    def anew(self) -> Iterator[Any]:
+        """A client over a connection of its own: an engine that goes down takes none any more,
+        though it goes on serving those that it has."""
+        opened = self._connected(version=self.client.api_version, timeout=ANSWER_S)
+        try:
+            yield opened
+        finally:
+            opened.close()
+
+    def _connected(self, **settings: Any) -> Any:
         with translated("ENGINE_UNREACHABLE", f"connect to {self._url}"):
             if self.socket is not None:
                 with socket.socket(socket.AF_UNIX) as probe:  # the SDK leaks its own on failure
                     probe.connect(str(self.socket))
             tls = {} if self._given else kwargs_from_env()
-            settings: dict[str, Any] = {**tls, "base_url": self._url}
-            return docker.APIClient(**settings, timeout=self._timeout_s, max_pool_size=64)
+            given: dict[str, Any] = {**tls, **settings, "base_url": self._url}
+            return docker.APIClient(**given)
 
     def close(self) -> None:
         if "client" in vars(self):

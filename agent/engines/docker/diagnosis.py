@@ -32,6 +32,7 @@ class Diagnosis:
     api_version: str
     runtime: str
     cgroup_version: str
+    live_restore: bool
     nvidia: str
     cage_problem: str
     root_dir: Path | None
@@ -60,6 +61,7 @@ def diagnose(url: str | None) -> Diagnosis:
             api_version=str(version.get("ApiVersion", "")),
             runtime=info.get("DefaultRuntime", ""),
             cgroup_version=str(info.get("CgroupVersion", "1")),
+            live_restore=bool(info.get("LiveRestoreEnabled")),
             nvidia=_nvidia(info),
             cage_problem=_cage_problem(info),
             root_dir=root if connection.socket is not None and root.is_dir() else None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import requests
 from docker.errors import DockerException, NotFound
 
 from agent.engines import port
-from agent.engines.docker import cage, processes
+from agent.engines.docker import cage, endings, processes
 from agent.engines.docker.connection import Connection
 from agent.engines.docker.failures import LOST, gone, missing_step, translated
 from agent.engines.docker.images import Images
@@ -50,8 +50,10 @@ class DockerEngine:
             cgroup_version=str(info.get("CgroupVersion", "1")),
         )
 
-    def find_image(self, reference: str, digest: str) -> str:
-        return self._images.find(reference, digest)
+    def find_image(
+        self, reference: str, digest: str, stopped: Callable[[], bool] = lambda: False
+    ) -> str:
+        return self._images.find(reference, digest, stopped)
 
     def load_archive(self, path: Path, expected_image_id: str) -> str:
         return self._images.load_archive(path, expected_image_id)
@@ -61,7 +63,8 @@ class DockerEngine:
 
     def start(self, spec: StepSpec) -> str:
         with translated("STEP_START_FAILED", f"start {spec.name}"):
-            cage.check_cage(self._client.info())
+            with self._connection.anew() as anew:  # one that goes down starts nothing
+                cage.check_cage(anew.info())
             own = () if self._connection.socket is None else (self._connection.socket,)
             for mount in spec.mounts:
                 port.check_mount(mount, port.ENGINE_SOCKETS + own)
@@ -107,7 +110,9 @@ class DockerEngine:
             return None
         if state["Status"] == "created":
             return Exit(-1, False, state["Error"] or "the container was never started")
-        return Exit(state["ExitCode"], state["OOMKilled"], state["Error"])
+        with translated("ENGINE_UNREACHABLE", "tell how it ended"), self._connection.anew() as anew:
+            own = endings.by_itself(anew, container_id, state["ExitCode"])
+        return Exit(state["ExitCode"], state["OOMKilled"], state["Error"], own)
 
     def logs(self, container_id: str) -> Iterator[str]:
         with translated("ENGINE_UNREACHABLE", "read logs"), missing_step(container_id):

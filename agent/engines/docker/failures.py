@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import requests
 import urllib3
@@ -29,6 +30,13 @@ def refusal(code: str, text: str) -> Refusal:
         next_step = "load it at the site or ask its owner to publish it"
         return Refusal(Kind.NOT_FOUND, "IMAGE_NOT_FOUND", f"{text}; {next_step}")
     return Refusal(Kind.UNAVAILABLE, code, f"{text}; see the engine's log")
+
+
+def scan(stream: Iterable[dict[str, Any]], what: str, code: str) -> None:
+    """The SDK hides failures of pulls and loads in the stream."""
+    for event in stream:
+        if "error" in event:
+            raise refusal(code, f"{what}: {event['error']}")
 
 
 @contextmanager

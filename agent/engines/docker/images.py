@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 import tarfile
-from collections.abc import Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,8 @@ from typing import Any
 from docker.errors import NotFound
 
 from agent.engines.docker.connection import Connection
-from agent.engines.docker.failures import refusal, translated
+from agent.engines.docker.failures import scan, translated
+from agent.engines.docker.pulling import Pull
 from housecall.errors import Kind, Refusal
 
 MAX_IMAGE_CONFIG_BYTES = 4 * 2**20
@@ -32,13 +33,14 @@ class Images:
     def _client(self) -> Any:
         return self._connection.client
 
-    def find(self, reference: str, digest: str) -> str:
+    def find(self, reference: str, digest: str, stopped: Callable[[], bool]) -> str:
         if not _DIGEST.fullmatch(digest):
             message = f"image {reference}: expected a digest sha256:<64 hex digits>, got {digest!r}"
             raise Refusal(Kind.INVALID, "IMAGE_DIGEST_INVALID", message)
         found = self._local(digest)
         if found is None and self._allow_pull:
-            self._pull(reference if "@" in reference else f"{_repository(reference)}@{digest}")
+            wanted = reference if "@" in reference else f"{_repository(reference)}@{digest}"
+            Pull(self._connection, wanted).run(stopped)
             found = self._local(digest)
         if found is not None:
             return found
@@ -55,7 +57,7 @@ class Images:
         if held != expected_image_id:
             raise _differs("image archive", expected_image_id, held)
         with translated("IMAGE_ARCHIVE_INVALID", "load the archive"), path.open("rb") as archive:
-            _scan(self._client.load_image(archive), "image archive", "IMAGE_ARCHIVE_INVALID")
+            scan(self._client.load_image(archive), "image archive", "IMAGE_ARCHIVE_INVALID")
         if self._inspect(expected_image_id) is None:
             raise _differs("image archive", expected_image_id, "another image")
         return expected_image_id
@@ -90,11 +92,6 @@ class Images:
                 return str(image["Id"])
         return None
 
-    def _pull(self, reference: str) -> None:
-        with translated("IMAGE_PULL_FAILED", f"pull {reference}"):
-            events = self._client.pull(reference, stream=True, decode=True)
-            _scan(events, f"image {reference}", "IMAGE_PULL_FAILED")
-
 
 def _repository(reference: str) -> str:
     head, _, tail = reference.rpartition(":")
@@ -119,13 +116,6 @@ def _member(archive: tarfile.TarFile, name: str) -> bytes:
     if member is None:
         raise KeyError(name)
     return member.read(MAX_IMAGE_CONFIG_BYTES)
-
-
-def _scan(stream: Iterable[dict[str, Any]], what: str, code: str) -> None:
-    """The SDK hides failures of pulls and loads in the stream."""
-    for event in stream:
-        if "error" in event:
-            raise refusal(code, f"{what}: {event['error']}")
 
 
 def _differs(what: str, expected: str, got: str) -> Refusal:

@@ -1,0 +1,39 @@
+"""Whether a container ended by itself, or was taken down: its exit code does not tell.
+
+An engine that goes down closes its socket first and stops its containers then; who is connected
+already sees them end, with whatever code they choose (0 is one). One that was killed stops them
+when it comes up again. Somebody may stop one by hand. What an engine told a container, and that
+it saw it end, are events, which it keeps in memory for as long as it is up: an engine that takes
+new connections, saw the end and told the container nothing saw a container end by itself.
+
+With live-restore containers run on without their engine, and one that ended meanwhile is in no
+events. Its code is believed, unless it is a signal's.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+KILLED = frozenset({137, 143, 255})
+"""Exit codes of a container whose machine, shim or engine went down."""
+
+
+def by_itself(client: Any, container_id: str, code: int) -> bool:
+    """Ask over a new connection only: the old ones are served while the engine goes down."""
+    info = client.info()
+    events = client.events(
+        since=0,
+        until=f"{_now(info):.6f}",
+        filters={"type": "container", "container": container_id},
+        decode=True,
+    )
+    seen = {event["Action"] for event in events}
+    if "kill" in seen:
+        return False
+    return "die" in seen or (bool(info.get("LiveRestoreEnabled")) and code not in KILLED)
+
+
+def _now(info: dict[str, Any]) -> float:
+    """By the engine's own clock, which stamps the events."""
+    return datetime.fromisoformat(info["SystemTime"]).timestamp()
