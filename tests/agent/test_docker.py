@@ -99,14 +99,14 @@ def test_stop_gives_the_grace_and_no_more(engine: DockerEngine, spec: StepSpec) 
     polite = engine.start(replace(spec, command=("sh", "-c", script)))
     assert next(engine.logs(polite)) == "up"
     engine.stop(polite, 5)
-    assert engine.wait(polite, 5) == Exit(5, False, "")
+    assert engine.wait(polite, 5) == Exit(5, False, "", own=False)
     deaf = "trap '' TERM; echo up; while :; do sleep 0.05; done"
     stubborn = engine.start(replace(spec, name=spec.name + "-2", command=("sh", "-c", deaf)))
     assert next(engine.logs(stubborn)) == "up"
     begun = time.monotonic()
     engine.stop(stubborn, 1)
     assert 0.9 < time.monotonic() - begun < 4
-    assert engine.wait(stubborn, 5) == Exit(137, False, "")
+    assert engine.wait(stubborn, 5) == Exit(137, False, "", own=False)
 
 
 def test_what_is_gone(engine: DockerEngine) -> None:
