@@ -12,8 +12,9 @@ Threads of `serve`:
     environment asks the engine what it is, while somebody waits for it (`environment.py`)
     relay       accepts callers on the public socket; two a connection pass bytes on
                 (`local/relay.py`)
-    upkeep      reconciles journal and work, removes strays, copies the journal, looks whether the
-                clock was set or a signer trusted (`upkeep.py`)
+    upkeep      reconciles journal and work, copies the journal, looks whether the clock was set or
+                a signer trusted (`upkeep.py`)
+    sweep       removes strays (`upkeep.py`, `strays.py`)
     renewal     renews the certificate when two thirds of its life are over (`identity.py`)
     metrics     answers scrapes, each in a thread of its own (`telemetry.py`); where spans are
                 reported, the SDK has one thread more

@@ -233,6 +233,8 @@ class Agent:
         self.worker.start()
         self._close.callback(lambda: self.worker.close(self.settings.stop_grace_s + 5))
         self._close.enter_context(self._upkeep())
+        sweep = Duty("sweep", RECONCILE_S, self._sweep)  # an engine that hangs holds up no other
+        self._close.enter_context(Upkeep([sweep], "sweep"))
         self._close.enter_context(self.local_api)
         link = threading.Thread(target=self.link.run, name="link", daemon=True)
         link.start()
@@ -265,7 +267,6 @@ class Agent:
     def _upkeep(self) -> Upkeep:
         duties = (
             Duty("reconcile", RECONCILE_S, self._reconcile),
-            Duty("sweep", RECONCILE_S, self._sweep),
             Duty("disclose", LOOK_S, self.disclosure.look),
             Duty("backup", BACKUP_S, self.journal.back_up),
             Duty("clock", LOOK_S, Clock(self.link.clock_set).look),

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from agent.disk import explained
 from housecall.rpc import refusal_of
 
 log = logging.getLogger(__name__)
@@ -27,10 +28,10 @@ class Duty:
 class Upkeep:
     """Performs its duties in turn; serves while it is entered, on a thread of its own."""
 
-    def __init__(self, duties: Sequence[Duty]) -> None:
+    def __init__(self, duties: Sequence[Duty], name: str = "upkeep") -> None:
         self._due = [(0.0, duty) for duty in duties]
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="upkeep", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def __enter__(self) -> Upkeep:
         self._thread.start()
@@ -54,5 +55,6 @@ class Upkeep:
         try:
             duty.perform()
         except Exception as error:
-            log.warning("duty put off", extra={"duty": duty.name, "code": refusal_of(error).code})
+            code = refusal_of(explained(error)).code
+            log.warning("duty put off", extra={"duty": duty.name, "code": code})
         return True

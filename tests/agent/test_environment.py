@@ -14,10 +14,11 @@ import agent.environment
 import agent.server
 from agent.engines.docker import DockerEngine
 from agent.environment import Environment
+from agent.journal_file import BACKUP
 from agent.server import Agent
 from tests.agent import site
 from tests.agent.fake_engine import FakeEngine
-from tests.agent.site import Bench, Site
+from tests.agent.site import Bench, Site, wait_for
 from tests.agent.test_status import status
 
 
@@ -43,6 +44,7 @@ def test_the_link_comes_up_and_status_says_what_is_wrong(
         north = Site(bench, tmp_path, settings, made)
         north.wait_linked()
         found = status(north)
+        wait_for((settings.state_dir / BACKUP).exists)  # upkeep goes on
     assert found.connected
     assert "doctor --check engine" in found.engine_problem
     assert found.environment.architecture, "what needs no engine is known"
