@@ -43,6 +43,16 @@ def _wrong(error: ValueError) -> str:
     return f"setting {names}: there is no setting of that name; see docs/settings-coordinator.md"
 
 
+def file_failed(error: OSError) -> Refusal:
+    """A path that cannot be read or written is the operator's to mend."""
+    return Refusal(
+        Kind.INVALID,
+        "FILE_FAILED",
+        f"cannot use {error.filename}: {error.strerror}; check the path and its rights, and run "
+        "this as the user that the coordinator runs as",
+    )
+
+
 def settings_help() -> str:
     """Each setting with its variable, for `--help`."""
     lines = ["\b", "Settings (TOML file, or environment):"]
