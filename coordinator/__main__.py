@@ -18,11 +18,11 @@ import logging
 import signal
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
-from coordinator.options import CONFIG, STATE, read_settings, settings_help
+from coordinator.options import CONFIG, STATE, file_failed, read_settings, settings_help
 from coordinator.settings import Settings
 from coordinator.upkeep import COMMANDS, check_at_start
 from housecall.errors import EXIT_CODES, Refusal
@@ -117,9 +117,9 @@ async def _serve(settings: Settings, house: Any) -> None:
     from housecall.notify import notify
 
     stop = asyncio.Event()
-    for number in STOPS:
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with serving(settings, house):
+        for number in STOPS:  # before, they end it as it stands
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
         notify("READY=1")
         await stop.wait()
         notify("STOPPING=1")
@@ -146,8 +146,14 @@ def main() -> None:
     try:
         cli(standalone_mode=True)
     except Refusal as refusal:
-        click.echo(f"error: {refusal}", err=True)
-        sys.exit(EXIT_CODES[refusal.kind])
+        _end(refusal)
+    except PermissionError as error:
+        _end(file_failed(error))
+
+
+def _end(refusal: Refusal) -> NoReturn:
+    click.echo(f"error: {refusal}", err=True)
+    sys.exit(EXIT_CODES[refusal.kind])
 
 
 if __name__ == "__main__":

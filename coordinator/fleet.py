@@ -164,13 +164,10 @@ class Fleet:
                 self.preparations.say(each.dataset_id, preparation)
 
     def spread(self, tidings: Tidings) -> None:
-        """To those sites that are connected here. A revoked site's stream ends at once."""
+        """To those sites that are connected here."""
         for site, message in tidings.mail:
             if session := self._sessions.get(site):
                 session.post(message)
-        for name in tidings.revoked:
-            if session := self._sessions.get(name):
-                session.cut(Refusal(Kind.UNAUTHENTICATED, "REVOKED", f"{name} is revoked"))
         for number in tidings.ended:
             self._doing.pop(number, None)
         self.touch()

@@ -5,13 +5,14 @@
     that came before. Whoever is outranked gives way and says `left`; the next one waits for that.
  2. What changes of a site, of an order's progress or of a preparation is told, gathered for a
     moment.
- 3. Each replica says something every few seconds. One that is silent for long is gone, and its
+ 3. Each replica says something every second. One that is silent for long is gone, and its
     sites are connected nowhere.
  4. Who starts, or was cut off, tells everything and asks the others for everything.
  5. While nobody else is there, nothing but 1, 3 and 4 is said.
+ 6. A site is passed something only by a replica that heard itself a moment ago: it has heard every
+    claim before that. One that was frozen, or hears nothing, waits until it hears itself again.
+    That moment is shorter than 1 waits for one that does not answer.
 
-Notes are JSON: `replica`, and any of `claims`, `left`, `sites`, `doing`, `preparing`,
-`ask` (a replica, or "" for all) and `bye`.
 Lives on the event loop; `ears` are for the bus's thread.
 """
 
@@ -21,6 +22,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import math
 import secrets
 import time
 from collections.abc import Callable, Iterable
@@ -28,26 +30,29 @@ from dataclasses import replace
 from typing import Any
 
 from coordinator.fleet import Claim, Fleet
-from coordinator.preparations import read_preparation
-from coordinator.standing import Standing, read_doing, read_standing
+from coordinator.notes import Note, read_note, write_note
+from coordinator.replicas import Replicas
+from coordinator.standing import Standing
 from coordinator.store.bus import MOST_BYTES, Bus, Ears, deaf
 from housecall.watchdog import Stuck
 
 log = logging.getLogger(__name__)
 
 GATHER_SECONDS = 0.1
-BEAT_SECONDS = 4.0
+BEAT_SECONDS = 1.0
 GONE_SECONDS = 15.0
 HEARD_SECONDS = 5.0
 LEFT_SECONDS = 3.0
+CURRENT_SECONDS = 2.5
 
 
 class Gossip:
-    """Joins `fleet` with those of the other replicas on `bus`."""
+    """Joins `fleet` with those of the other replicas on `bus`, and keeps `replicas`."""
 
-    def __init__(self, bus: Bus, fleet: Fleet) -> None:
-        self._bus, self._fleet = bus, fleet
-        self._peers: dict[str, float] = {}
+    def __init__(self, bus: Bus, fleet: Fleet, replicas: Replicas) -> None:
+        self._bus, self._fleet, self._replicas = bus, fleet, replicas
+        self._heard_until = -math.inf
+        self._heard_itself = asyncio.Event()
         self._sites: set[str] = set()
         self._doing: set[int] = set()
         self._preparing: set[str] = set()
@@ -90,7 +95,7 @@ class Gossip:
 
     def _beat(self) -> None:
         self._lose_the_silent()
-        if not self._peers or not (self._sites or self._doing or self._preparing):
+        if not self._replicas or not (self._sites or self._doing or self._preparing):
             self._say({})
         self._flush()
         self._beat_at = time.monotonic()
@@ -123,22 +128,31 @@ class Gossip:
         self._fleet.settle(claim)
         return claim.standing
 
+    async def current(self) -> None:
+        """Return when every claim was heard but those of the moment before this call."""
+        oldest = time.monotonic() - CURRENT_SECONDS
+        while self._heard_until < oldest:
+            await self._heard_itself.wait()
+
     # what is said
 
     def _tell_site(self, site: str) -> None:
-        if self._peers:
+        if self._replicas:
             self._sites.add(site)
             self._stirred.set()
 
     def _tell_progress(self, execution_id: int) -> None:
-        if self._peers:
+        if self._replicas:
             self._doing.add(execution_id)
             self._stirred.set()
 
     def _tell_preparation(self, dataset_id: str) -> None:
-        if self._peers:
+        if self._replicas:
             self._preparing.add(dataset_id)
             self._stirred.set()
+
+    def _tell_left(self, site: str, number: int) -> None:
+        self._say({"left": {site: number}})
 
     def _introduce(self) -> None:
         """The connection is there (again)."""
@@ -146,6 +160,7 @@ class Gossip:
         self._tell_all()
 
     def _tell_all(self) -> None:
+        self._say({"self": self._replicas.own.written()})
         self._sites.update(site for site, _ in self._fleet.own())
         self._doing.update(number for number, _ in self._fleet.all_progress())
         self._preparing.update(self._fleet.preparations.all())
@@ -181,62 +196,55 @@ class Gossip:
         self._bus.say(self._written(said))
 
     def _written(self, said: dict[str, Any]) -> str:
-        return json.dumps({"replica": self._fleet.replica, **said}, separators=(",", ":"))
+        return write_note(self._fleet.replica, said)
 
     # what is heard
 
     def _hear(self, payload: str) -> None:
-        try:
-            said = json.loads(payload)
-            replica, ask = str(said["replica"]), said.get("ask")
-            sites = {site: read_standing(each) for site, each in said.get("sites", {}).items()}
-            doing = {int(each): read_doing(it) for each, it in said.get("doing", {}).items()}
-            told = said.get("preparing", {}).items()
-            preparing = {each: read_preparation(it) for each, it in told}
-            claims = {site: read_standing(it) for site, it in said.get("claims", {}).items()}
-            left = dict[str, int](said.get("left", {}))
-        except (ValueError, TypeError, KeyError, AttributeError):
+        note = read_note(payload)
+        if note is None:
             log.warning("a note of another replica cannot be read: is it of another version?")
-            return
-        if replica == self._fleet.replica:
-            self._heard_own(str(said.get("key")), claims)
-            return
-        if said.get("bye"):
-            self._lose(replica)
-            return
-        self._meet(replica)
-        for site, standing in (claims | sites).items():
-            self._fleet.merge(site, standing)
-        for site, number in left.items():
-            self._fleet.freed(site, number)
-        for number, progress in doing.items():
-            self._fleet.merge_progress(number, progress)
-        for dataset_id, preparation in preparing.items():
-            self._fleet.preparations.merge(dataset_id, preparation)
-        if ask in ("", self._fleet.replica):
-            self._tell_all()
+        elif note.replica == self._fleet.replica:
+            self._hear_itself(note)
+        elif note.bye:
+            self._lose(note.replica)
+        else:
+            self._hear_other(note)
 
-    def _heard_own(self, key: str, claims: dict[str, Standing]) -> None:
-        heard = self._claims.get(key)
-        for site, standing in claims.items():
+    def _hear_itself(self, note: Note) -> None:
+        self._heard_until = max(self._heard_until, note.at)
+        self._heard_itself.set()
+        self._heard_itself = asyncio.Event()
+        heard = self._claims.get(note.key)
+        for site, standing in note.claims.items():
             if heard is not None and not heard.done():
                 heard.set_result(self._fleet.claim(site, standing))
 
-    def _tell_left(self, site: str, number: int) -> None:
-        self._say({"left": {site: number}})
+    def _hear_other(self, note: Note) -> None:
+        self._meet(note.replica)
+        if note.itself is not None:
+            self._replicas.learn(note.itself)
+        for site, standing in (note.claims | note.sites).items():
+            self._fleet.merge(site, standing)
+        for site, number in note.left.items():
+            self._fleet.freed(site, number)
+        for number, progress in note.doing.items():
+            self._fleet.merge_progress(number, progress)
+        for dataset_id, preparation in note.preparing.items():
+            self._fleet.preparations.merge(dataset_id, preparation)
+        if note.ask in ("", self._fleet.replica):
+            self._tell_all()
 
     def _meet(self, replica: str) -> None:
-        if replica not in self._peers:
+        if self._replicas.hear(replica):
             log.info("replica found", extra={"replica": replica})
             self._say({"ask": replica})
-        self._peers[replica] = time.monotonic()
 
     def _lose_the_silent(self) -> None:
-        for replica, heard in list(self._peers.items()):
-            if time.monotonic() - heard > GONE_SECONDS:
-                self._lose(replica)
+        for replica in self._replicas.silent(GONE_SECONDS):
+            self._lose(replica)
 
     def _lose(self, replica: str) -> None:
-        if self._peers.pop(replica, None) is not None:
+        if self._replicas.lose(replica):
             log.info("replica gone", extra={"replica": replica})
             self._fleet.lose(replica)

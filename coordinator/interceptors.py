@@ -8,9 +8,9 @@ import contextvars
 import functools
 import inspect
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Executor
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from typing import Any, TypeAlias, TypeVar
 
 import grpc
@@ -19,6 +19,7 @@ from coordinator.caller import ROLES, Caller, CallerRole, read_certificate, set_
 from coordinator.models import Participant
 from coordinator.policy import check_method
 from coordinator.store import Store
+from coordinator.streams import Streams
 from coordinator.telemetry import Telemetry
 from housecall.errors import Kind, Refusal
 from housecall.identity import split_id
@@ -77,10 +78,14 @@ class Gatekeeper:
 
 
 class EdgeInterceptor(grpc.aio.ServerInterceptor):
-    """Wraps each handler by its kind; knows no service. Tells `telemetry` of every call."""
+    """Wraps each handler by its kind; knows no service. Tells `telemetry` of every call, and
+    `streams` of every stream."""
 
-    def __init__(self, gatekeeper: Gatekeeper, telemetry: Telemetry, pool: Executor) -> None:
+    def __init__(
+        self, gatekeeper: Gatekeeper, telemetry: Telemetry, pool: Executor, streams: Streams
+    ) -> None:
         self._gatekeeper, self._telemetry, self._pool = gatekeeper, telemetry, pool
+        self._streams = streams
 
     async def intercept_service(
         self,
@@ -106,7 +111,8 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
         loop = asyncio.get_running_loop()
         call = functools.partial(contextvars.copy_context().run, work, *arguments)
         try:
-            return await asyncio.wait_for(loop.run_in_executor(self._pool, call), UNARY_SECONDS)
+            async with asyncio.timeout(UNARY_SECONDS):
+                return await loop.run_in_executor(self._pool, call)
         except TimeoutError:
             raise Refusal(
                 Kind.UNAVAILABLE,
@@ -148,24 +154,24 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
             else grpc.unary_stream_rpc_method_handler
         )
 
-        async def write(request: Any, context: Any) -> None:
+        is_generator = inspect.isasyncgenfunction(behaviour)
+
+        async def call(request: Any, context: Any) -> None:
+            """It writes itself what a generator gives: gRPC would not tell one that is held up in a
+            write that it is cancelled."""
             try:
-                with self._streaming(method):
+                name = read_certificate(context.auth_context())[0]
+                with self._streaming(method), self._streams.opened(name):
                     await self._enter(method, context)
-                    await behaviour(request, context)
+                    if not is_generator:
+                        await behaviour(request, context)
+                        return
+                    async with aclosing(behaviour(request, context)) as responses:
+                        async for response in responses:
+                            await context.write(response)
             except Exception as error:
                 await context.abort_with_status(status_of(refusal_of(error)))
 
-        async def generate(request: Any, context: Any) -> AsyncIterator[Any]:
-            try:
-                with self._streaming(method):
-                    await self._enter(method, context)
-                    async for response in behaviour(request, context):
-                        yield response
-            except Exception as error:
-                await context.abort_with_status(status_of(refusal_of(error)))
-
-        call = generate if inspect.isasyncgenfunction(behaviour) else write
         return build(call, handler.request_deserializer, handler.response_serializer)
 
     @contextmanager

@@ -24,6 +24,7 @@ from coordinator.fleet import Fleet
 from coordinator.models import Execution
 from coordinator.notary import Accepted
 from coordinator.store import Store
+from coordinator.store.backups import last_backup
 from housecall.errors import Refusal
 from housecall.v1 import statements_pb2 as pb
 
@@ -166,6 +167,7 @@ class Standing(Collector):
             with self._store.read() as reader:
                 size = reader.tree_size()
                 orders = reader.count(Execution, state=pb.EXECUTION_STATE_ORDERED)
+                backup = last_backup(reader)
         except (SQLAlchemyError, Refusal):
             up.add_metric([], 0)
             yield up
@@ -174,3 +176,8 @@ class Standing(Collector):
         yield up
         yield GaugeMetricFamily(f"{PREFIX}ledger_entries", "Entries of the ledger.", size)
         yield GaugeMetricFamily(f"{PREFIX}orders_open", "Orders without an outcome.", orders)
+        yield GaugeMetricFamily(
+            f"{PREFIX}last_backup_timestamp_seconds",
+            "When the last backup was begun; 0 = never.",
+            backup.taken_at.timestamp() if backup else 0,
+        )

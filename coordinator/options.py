@@ -45,6 +45,16 @@ def _wrong(error: ValueError) -> Refusal:
     return Refusal(Kind.INVALID, "SETTINGS_INVALID", f"settings: {error}")
 
 
+def file_failed(error: OSError) -> Refusal:
+    """A path that cannot be read or written is the operator's to mend."""
+    return Refusal(
+        Kind.INVALID,
+        "FILE_FAILED",
+        f"cannot use {error.filename}: {error.strerror}; check the path and its rights, and run "
+        "this as the user that the coordinator runs as",
+    )
+
+
 def settings_help() -> str:
     """Each setting with its variable, for `--help`."""
     lines = ["\b", "Settings (TOML file, or environment):"]

@@ -1,12 +1,13 @@
-"""What operators see at a glance: the coordinator, its sites, and who waits for whom since when.
+"""What operators see at a glance: the coordinators, their sites, and who waits for whom since when.
 
 Only reads. Of each list the oldest thousand are shown; the counts are whole.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from sqlmodel import SQLModel, col
@@ -14,7 +15,9 @@ from sqlmodel import SQLModel, col
 from coordinator import views
 from coordinator.fleet import Fleet
 from coordinator.models import Association, Execution, JoinToken, Participant
+from coordinator.replicas import Replicas
 from coordinator.store import Reader
+from coordinator.store.backups import last_backup
 from housecall.times import stamp
 from housecall.v1 import registry_pb2 as reg
 from housecall.v1 import statements_pb2 as pb
@@ -25,46 +28,72 @@ MOST = 1000
 
 
 def overview(
-    reader: Reader, fleet: Fleet, *, version: str, serving_since: datetime, now: datetime
+    reader: Reader,
+    fleet: Fleet,
+    replicas: Replicas,
+    *,
+    backup_within: timedelta,
+    now: datetime,
 ) -> Overview:
+    """`backup_within` is how old the last backup may be; none = as old as it likes."""
     sites = list(_sites(reader, fleet))
-    replicas = {fleet.replica, *(each.replica for each in sites if each.site.connected)}
+    coordinator = _coordinator(reader, replicas, now)
+    _add_backup(coordinator, reader, now, backup_within)
     open_executions = {"state": pb.EXECUTION_STATE_ORDERED}
     open_requests = {"state": reg.ASSOCIATION_STATE_REQUESTED}
     executions = reader.page(Execution, col(Execution.id), None, MOST, **open_executions)
     requests = reader.page(Association, col(Association.id), None, MOST, **open_requests)
     return Overview(
-        coordinator=_coordinator(
-            reader,
-            version=version,
-            serving_since=serving_since,
-            now=now,
-            replicas=sorted(replicas - {""}),
-        ),
+        coordinator=coordinator,
         sites=sites,
         executions=[_execution(reader, row, fleet) for row in executions],
         executions_open=reader.count(Execution, **open_executions),
         requests=[_request(reader, row) for row in requests],
         requests_open=reader.count(Association, **open_requests),
         tokens=list(_tokens(reader, now)),
+        replicas=list(_replicas(replicas, sites)),
     )
 
 
-def _coordinator(
-    reader: Reader, *, version: str, serving_since: datetime, now: datetime, replicas: list[str]
-) -> Overview.Coordinator:
-    size = reader.tree_size()
+def _coordinator(reader: Reader, replicas: Replicas, now: datetime) -> Overview.Coordinator:
+    size, own = reader.tree_size(), replicas.own
     found = Overview.Coordinator(
-        version=version,
+        version=own.version,
         database=reader.database,
         now=stamp(now),
-        serving_since=stamp(serving_since),
         ledger_size=size,
-        replicas=replicas,
+        replicas=[each.name for each in replicas.all()],
     )
+    if own.serving_since:
+        found.serving_since.CopyFrom(stamp(own.serving_since))
     if size:
         found.checkpoint_at.CopyFrom(stamp(reader.entry(size - 1).accepted_at))
     return found
+
+
+def _add_backup(
+    found: Overview.Coordinator, reader: Reader, now: datetime, within: timedelta
+) -> None:
+    backup = last_backup(reader)
+    if backup:
+        found.last_backup.taken_at.CopyFrom(stamp(backup.taken_at))
+        found.last_backup.ledger_size = backup.ledger_size
+    found.backup_overdue = bool(within) and (backup is None or now - backup.taken_at > within)
+
+
+def _replicas(replicas: Replicas, sites: list[Overview.SiteStanding]) -> Iterator[Overview.Replica]:
+    served = Counter(each.replica for each in sites if each.site.connected)
+    for each in replicas.all():
+        found = Overview.Replica(
+            name=each.name,
+            host=each.host,
+            version=each.version,
+            store=each.store,
+            sites=served[each.name],
+        )
+        if each.serving_since:
+            found.serving_since.CopyFrom(stamp(each.serving_since))
+        yield found
 
 
 def _sites(reader: Reader, fleet: Fleet) -> Iterator[Overview.SiteStanding]:

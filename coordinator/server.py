@@ -1,6 +1,8 @@
-"""The server, assembled: credentials, interceptor, servicers, health and reflection.
+"""The server, assembled: interceptor, servicers, health and reflection, behind the one port.
 
-An async context manager that releases what it took: leaving it drains calls, then the notary.
+An async context manager that releases what it took: leaving it drains calls, then the notary. What
+waits for the store's database after that, for a moment, is let go: a database that hangs does not
+hold up the end.
 """
 
 from __future__ import annotations
@@ -8,16 +10,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import resource
 import secrets
+import socket
 import threading
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
 
 import grpc
-from cryptography import x509
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
@@ -29,7 +30,9 @@ from coordinator.herald import Herald
 from coordinator.interceptors import EdgeInterceptor, Gatekeeper
 from coordinator.lock import hold
 from coordinator.notary import Notary
+from coordinator.port import listen, options
 from coordinator.pulse import Pulse
+from coordinator.replicas import Replica, Replicas
 from coordinator.servicers.authority import AuthorityServicer
 from coordinator.servicers.fleet import FleetServicer
 from coordinator.servicers.ledger import LedgerServicer
@@ -37,11 +40,9 @@ from coordinator.servicers.registry import RegistryServicer
 from coordinator.settings import Settings
 from coordinator.store import Store
 from coordinator.store.bus import Bus, bus_of
+from coordinator.streams import Streams
 from coordinator.telemetry import Telemetry
 from coordinator.welcome import Welcomes
-from housecall.errors import Kind, Refusal
-from housecall.identity import renew_after
-from housecall.rpc import MAX_MESSAGE_BYTES
 from housecall.v1 import (
     authority_pb2,
     authority_pb2_grpc,
@@ -56,6 +57,8 @@ from housecall.watchdog import fed_by_loop
 
 log = logging.getLogger(__name__)
 
+LAST_SECONDS = 2.0
+"""What still waits for the database may, after calls were drained."""
 SERVICES = (
     authority_pb2.DESCRIPTOR.services_by_name["Authority"].full_name,
     ledger_pb2.DESCRIPTOR.services_by_name["Ledger"].full_name,
@@ -64,62 +67,18 @@ SERVICES = (
 )
 
 
-def _options(settings: Settings) -> list[tuple[str, int]]:
-    """A storm of reconnecting agents must neither be cancelled nor use up the descriptors. A peer
-    that is gone without a word is noticed by pings, idle or not."""
-    keepalive = int(settings.keepalive_seconds * 1000)
-    descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return [
-        ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-        ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
-        ("grpc.keepalive_permit_without_calls", 1),
-        ("grpc.keepalive_time_ms", keepalive),
-        ("grpc.keepalive_timeout_ms", keepalive // 2),
-        ("grpc.http2.ping_timeout_ms", keepalive // 2),
-        ("grpc.http2.max_pings_without_data", 0),
-        ("grpc.server.max_pending_requests", 50_000),
-        ("grpc.server.max_pending_requests_hard_limit", 50_000),
-        ("grpc.server_max_unrequested_time_in_server", 300),
-        ("grpc.max_allowed_incoming_connections", max(64, descriptors - 256)),
-        ("grpc.so_reuseport", 0),
-    ]
-
-
-class _ServerCertificate:
-    """The coordinator's own certificate, made anew when two thirds of its life are over."""
-
-    def __init__(self, house: House) -> None:
-        self._house = house
-        self._lock = threading.Lock()
-        self._renew_after = datetime.min.replace(tzinfo=UTC)
-
-    def configuration(self) -> Any:
-        """A `grpc.ServerCertificateConfiguration`, or None: the one in use is still good."""
-        with self._lock:
-            if datetime.now(UTC) < self._renew_after:
-                return None
-            key, chain = self._house.authority.server_pair(self._house.trust_domain)
-            self._renew_after = renew_after(x509.load_pem_x509_certificates(chain)[0])
-        return grpc.ssl_server_certificate_configuration(
-            [(key, chain)], root_certificates=self._house.authority.root_pem
-        )
-
-
-def _credentials(house: House) -> grpc.ServerCredentials:
-    certificate = _ServerCertificate(house)
-    return grpc.dynamic_ssl_server_credentials(
-        certificate.configuration(), certificate.configuration, require_client_authentication=True
-    )
-
-
 @contextlib.asynccontextmanager
 async def serving(settings: Settings, house: House) -> AsyncIterator[int]:
     """Serve until left; gives the port."""
     store = Store(settings.store_url)
     pool = ThreadPoolExecutor(settings.threads, thread_name_prefix="unary")
-    fleet = Fleet(secrets.token_hex(4))
+    replicas, streams = Replicas(_itself(store)), Streams()
+    fleet = Fleet(replicas.own.name)
+    last = threading.Timer(LAST_SECONDS, store.hang_up)
     with contextlib.ExitStack() as stack:
         stack.callback(store.close)
+        stack.callback(last.cancel)
+        store.check_writable()
         if store.dialect == "sqlite":
             stack.callback(hold(settings.state_dir).close)
         stack.callback(pool.shutdown)
@@ -127,16 +86,23 @@ async def serving(settings: Settings, house: House) -> AsyncIterator[int]:
         archive = _archive(stack, settings, store, house)
         notary = stack.enter_context(Notary(store, house.ledger, archive=archive))
         telemetry.follow(notary)
-        gate = EdgeInterceptor(Gatekeeper(store, house.trust_domain), telemetry, pool)
-        server = grpc.aio.server(interceptors=[gate], options=_options(settings))
+        gatekeeper = Gatekeeper(store, house.trust_domain)
+        gate = EdgeInterceptor(gatekeeper, telemetry, pool, streams)
+        server = grpc.aio.server(interceptors=[gate], options=options(settings))
         bus = bus_of(store)
-        gossip = Gossip(bus, fleet)
-        fleet_servicer = FleetServicer(Welcomes(store, house.ledger), notary, fleet, gossip)
-        healthy = await _add_servicers(server, store, house, notary, fleet, fleet_servicer)
-        port = _listen(server, settings.listen, house)
+        gossip = Gossip(bus, fleet, replicas)
+        ledger = house.ledger
+        healthy = await _add_servicers(
+            server,
+            AuthorityServicer(store, ledger, notary, house.authority),
+            LedgerServicer(store, ledger, notary),
+            RegistryServicer(store, fleet, replicas, timedelta(hours=settings.backup_within_hours)),
+            FleetServicer(Welcomes(store, ledger), notary, fleet, gossip),
+        )
+        port = listen(server, settings.listen, house)
         pulse = Pulse(notary, store, pool)
         await pulse.check()
-        async with _news(store, notary, fleet, bus, gossip, pulse):
+        async with _news(store, notary, fleet, bus, gossip, streams, pulse):
             await server.start()
             log.info("serving", extra={"listen": settings.listen, "port": port})
             try:
@@ -144,6 +110,17 @@ async def serving(settings: Settings, house: House) -> AsyncIterator[int]:
                     yield port
             finally:
                 await _drain(server, healthy, fleet, settings.drain_seconds)
+                last.start()
+
+
+def _itself(store: Store) -> Replica:
+    return Replica(
+        secrets.token_hex(4),
+        host=socket.gethostname(),
+        version=version("housecall"),
+        store=store.place,
+        serving_since=datetime.now(UTC),
+    )
 
 
 def _archive(
@@ -161,14 +138,23 @@ def _archive(
 
 @contextlib.asynccontextmanager
 async def _news(
-    store: Store, notary: Notary, fleet: Fleet, bus: Bus, gossip: Gossip, pulse: Pulse
+    store: Store,
+    notary: Notary,
+    fleet: Fleet,
+    bus: Bus,
+    gossip: Gossip,
+    streams: Streams,
+    pulse: Pulse,
 ) -> AsyncIterator[None]:
-    """Sites hear of what is appended here and at other replicas, and replicas of each other."""
+    """Sites hear of what is appended here and at other replicas, and replicas of each other; the
+    streams of who is revoked end."""
     loop = asyncio.get_running_loop()
 
     def tell(tidings: Tidings) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is connected
             loop.call_soon_threadsafe(fleet.spread, tidings)
+            for name in tidings.revoked:
+                loop.call_soon_threadsafe(streams.revoke, name)
 
     with Herald(store, fleet, tell) as herald:
         notary.listeners.append(lambda _: herald.wake())
@@ -199,33 +185,18 @@ async def _drain(
 
 async def _add_servicers(
     server: grpc.aio.Server,
-    store: Store,
-    house: House,
-    notary: Notary,
-    fleet: Fleet,
-    fleet_servicer: FleetServicer,
+    authority: AuthorityServicer,
+    ledger: LedgerServicer,
+    registry: RegistryServicer,
+    fleet: FleetServicer,
 ) -> health.aio.HealthServicer:
-    ledger = house.ledger
-    authority_pb2_grpc.add_AuthorityServicer_to_server(
-        AuthorityServicer(store, ledger, notary, house.authority), server
-    )
-    ledger_pb2_grpc.add_LedgerServicer_to_server(LedgerServicer(store, ledger, notary), server)
-    registry_pb2_grpc.add_RegistryServicer_to_server(RegistryServicer(store, fleet), server)
-    fleet_pb2_grpc.add_FleetServicer_to_server(fleet_servicer, server)
+    authority_pb2_grpc.add_AuthorityServicer_to_server(authority, server)
+    ledger_pb2_grpc.add_LedgerServicer_to_server(ledger, server)
+    registry_pb2_grpc.add_RegistryServicer_to_server(registry, server)
+    fleet_pb2_grpc.add_FleetServicer_to_server(fleet, server)
     healthy = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
     for name in ("", *SERVICES):
         await healthy.set(name, health_pb2.HealthCheckResponse.SERVING)
     reflection.enable_server_reflection([*SERVICES, reflection.SERVICE_NAME], server)
     return healthy
-
-
-def _listen(server: grpc.aio.Server, address: str, house: House) -> int:
-    try:
-        return server.add_secure_port(address, _credentials(house))
-    except RuntimeError as error:
-        raise Refusal(
-            Kind.UNAVAILABLE,
-            "CANNOT_LISTEN",
-            f"cannot listen on {address}: is another program using that port? ({error})",
-        ) from error

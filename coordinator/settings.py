@@ -75,6 +75,11 @@ class Settings(BaseSettings):
         default=True,
         description="Compare every table with what the ledger makes of it before serving.",
     )
+    backup_within_hours: float = Field(
+        default=26.0,
+        ge=0,
+        description="`admin status` warns where the last backup is older; 0 = it never warns.",
+    )
 
     @field_validator("metrics_listen")
     @classmethod

@@ -6,16 +6,18 @@ themselves, and every other coordinator on the same database stopped.
 
 from __future__ import annotations
 
+import errno
 import logging
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from coordinator.options import CONFIG, STATE, read_settings
+from coordinator.options import CONFIG, STATE, file_failed, read_settings
 from coordinator.settings import Settings
 from housecall.errors import Kind, Refusal
 from housecall.notify import notify
@@ -118,9 +120,10 @@ def backup(config: Path | None, state_dir: Path | None, out: Path) -> None:
     """Write a new folder OUT with one moment of the store, the keys and the CA."""
     from coordinator.backup import back_up
 
-    settings = read_settings(config, state_dir=state_dir)
-    with _files():
+    settings, began = read_settings(config, state_dir=state_dir), datetime.now(UTC)
+    with _files(), _room(out):
         taken = back_up(settings, out)
+    _note_backup(settings, began, taken.size)
     click.echo(f"{taken.size} entries, root {taken.root.hex()}, in {out}", err=True)
     click.echo(taken.checkpoint, nl=False)
 
@@ -149,6 +152,21 @@ def restore(
 COMMANDS = (migrate, check, rebuild, backup, restore)
 
 
+def _note_backup(settings: Settings, began: datetime, ledger_size: int) -> None:
+    """The backup is complete, whether or not the store can be told: a standby only reads."""
+    from coordinator.store import Store
+    from coordinator.store.backups import Backup, note_backup
+
+    try:
+        with closing(Store(settings.store_url)) as store:
+            note_backup(store, Backup(began, ledger_size))
+    except Refusal as refusal:
+        click.echo(
+            f"warning: `housecall admin status` will not know of this backup: {refusal.message}",
+            err=True,
+        )
+
+
 def _alone(settings: Settings) -> AbstractContextManager[object]:
     """Nobody serves this SQLite file meanwhile. Of PostgreSQL, its lock takes care."""
     from coordinator.lock import hold
@@ -158,11 +176,27 @@ def _alone(settings: Settings) -> AbstractContextManager[object]:
 
 @contextmanager
 def _files() -> Iterator[None]:
-    """A path that cannot be read or written is the operator's to mend."""
+    """What the file system says no to."""
     try:
         yield
     except OSError as error:
-        raise Refusal(Kind.INVALID, "FILE_FAILED", str(error)) from error
+        raise file_failed(error) from error
+
+
+@contextmanager
+def _room(out: Path) -> Iterator[None]:
+    """A disk that is full while a backup is written is that of the backup."""
+    try:
+        yield
+    except (Refusal, OSError) as error:
+        if getattr(error, "errno", getattr(error, "code", "")) not in (errno.ENOSPC, "STORE_FULL"):
+            raise
+        raise Refusal(
+            Kind.EXHAUSTED,
+            "BACKUP_NO_ROOM",
+            f"no room for a backup at {out}: nothing of it was left there; make room, or name a "
+            "folder on another disk",
+        ) from error
 
 
 def _require_equal(checked: Checked) -> None:

@@ -25,6 +25,7 @@ from typing import Any
 import psycopg
 
 from examples import apt
+from tests.faults.programs import descendants
 
 START_S = 60.0
 USER = "housecall"
@@ -139,6 +140,21 @@ class Server:
             self.process.send_signal(how)
             self.process.wait(60)
             self.process = None
+
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Every one of its processes is stopped and none is dead."""
+        assert self.process is not None
+        pids = [self.process.pid]
+        os.kill(pids[0], signal.SIGSTOP)  # it begins no new ones
+        pids += descendants(pids[0])
+        try:
+            for pid in pids[1:]:
+                os.kill(pid, signal.SIGSTOP)
+            yield
+        finally:
+            for pid in reversed(pids):
+                os.kill(pid, signal.SIGCONT)
 
 
 @contextlib.contextmanager

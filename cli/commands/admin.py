@@ -7,13 +7,14 @@ import click
 from cli import connect, publish, tokens
 from cli.ask import confirm
 from cli.command import LazyGroup, example, filled, output_option, yes_option
-from cli.messages import plain
+from cli.messages import number, plain, words
 from cli.output import Column, show_list
 from cli.settings import Settings, pass_settings
 from housecall.v1 import authority_pb2
 from housecall.v1 import statements_pb2 as pb
 from housecall.v1.authority_pb2_grpc import AuthorityStub
 
+STATES = authority_pb2.TokenState.DESCRIPTOR
 COLUMNS: list[Column] = [
     ("id", "token_id"),
     ("for", lambda row: "/".join(row["name"].rsplit("/", 2)[-2:])),
@@ -75,15 +76,18 @@ def create(
     tokens.show(settings, issued, out)
 
 
-@token.command(epilog=example("housecall admin token ls"))
+@token.command(epilog=example("housecall admin token ls", "housecall admin token ls --state open"))
+@click.option("--state", type=click.Choice(words(STATES)), help="Only those in this state.")
 @output_option(lists=True)
 @pass_settings
-def ls(settings: Settings) -> None:
+def ls(settings: Settings, state: str | None) -> None:
     """List join tokens and whether they were used."""
+    wanted = authority_pb2.TokenState.ValueType(number(STATES, state or ""))
+    request = authority_pb2.ListTokensRequest(state=wanted)
     with connect.coordinator(settings) as end:
-        method = AuthorityStub(end.channel).ListTokens
-        found = end.call(method, authority_pb2.ListTokensRequest())
-    show_list(settings, [plain(item) for item in found.tokens], COLUMNS, "no join tokens")
+        found = end.pages(AuthorityStub(end.channel).ListTokens, request, "tokens")
+    empty = f"no join token is {state}" if state else "no join tokens"
+    show_list(settings, [plain(item) for item in found], COLUMNS, empty)
 
 
 @token.command("revoke", epilog=example("housecall admin token revoke 0123456789abcdef"))

@@ -1,9 +1,10 @@
-"""`housecall admin status`: the coordinator, its sites, and who waits for whom."""
+"""`housecall admin status`: the coordinators, their sites, and who waits for whom."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
+from itertools import chain
 from typing import Any
 
 import click
@@ -24,6 +25,7 @@ WAITS_FOR = {
     "waiting_release": "a person of the site: release",
 }
 """State of an accepted execution -> whom it waits for."""
+BACK_UP = "`housecall-coordinator backup`"
 
 
 @click.command(
@@ -47,16 +49,17 @@ def status(settings: Settings, watch: bool) -> None:
 def screen(found: Row) -> str:
     """Times are told by the coordinator's clock, which stated them all."""
     now = datetime.fromisoformat(found["coordinator"]["now"])
-    return "\n".join([since.facts(_facts(found, now)), *_sites(found, now), *_open(found, now)])
+    parts = (_replicas(found, now), _sites(found, now), _open(found, now))
+    return "\n".join([since.facts(_facts(found, now)), *chain.from_iterable(parts)])
 
 
 def _facts(found: Row, now: datetime) -> Iterator[tuple[str, Any]]:
     own = found["coordinator"]
     yield "coordinator", f"{own['version']}, serving for {ago(own['serving_since'], now)}"
-    yield "replicas", own["replicas"] or None
     yield "database", own["database"]
     newest = ago(own["checkpoint_at"], now)
     yield "ledger", f"{own['ledger_size']} entries, the newest {newest} ago"
+    yield "last backup", _backup(own, now)
     connected = sum(row["site"]["connected"] for row in found["sites"])
     yield "sites", f"{len(found['sites'])}, {connected} connected"
     yield "open executions", _counted(found["executions_open"], found["executions"])
@@ -66,6 +69,31 @@ def _facts(found: Row, now: datetime) -> Iterator[tuple[str, Any]]:
 
 def _counted(count: int, rows: list[Row]) -> str:
     return str(count) if count == len(rows) else f"{count}; the oldest {len(rows)} are below"
+
+
+def _backup(own: Row, now: datetime) -> str | None:
+    """None from a coordinator that does not say."""
+    last = own["last_backup"]
+    if last:
+        said = f"{ago(last['taken_at'], now)} ago, {last['ledger_size']} entries"
+        return f"{said}; overdue: run {BACK_UP}" if own["backup_overdue"] else said
+    return f"never: run {BACK_UP}" if own["backup_overdue"] else None
+
+
+def _replicas(found: Row, now: datetime) -> Iterator[str]:
+    rows = [
+        [
+            row["name"],
+            row["host"],
+            ago(row["serving_since"], now),
+            row["sites"],
+            row["version"],
+            row["store"],
+        ]
+        for row in found["replicas"]
+    ]
+    titles = ["replica", "host", "serving for", "sites", "version", "store"]
+    yield from since.section(rows, titles)
 
 
 def _sites(found: Row, now: datetime) -> Iterator[str]:

@@ -32,12 +32,14 @@ def command() -> None:
     """This site's agent, and the sites of the fleet."""
 
 
-@command.command(epilog=example("housecall site ls"))
+@command.command(epilog=example("housecall site ls", "housecall site ls --connected"))
+@click.option("--connected", is_flag=True, help="Only those that are connected.")
 @output_option(lists=True)
 @pass_settings
-def ls(settings: Settings) -> None:
+def ls(settings: Settings, connected: bool) -> None:
     """List the sites and whether they are connected."""
+    request = registry_pb2.ListSitesRequest(connected=connected)
     with connect.reader(settings) as end:
-        method = RegistryStub(end.channel).ListSites
-        found = end.call(method, registry_pb2.ListSitesRequest())
-    show_list(settings, [plain(item) for item in found.sites], COLUMNS, "no sites enrolled")
+        found = end.pages(RegistryStub(end.channel).ListSites, request, "sites")
+    empty = "no site is connected" if connected else "no sites enrolled"
+    show_list(settings, [plain(item) for item in found], COLUMNS, empty)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import grpc
-from sqlmodel import col
 
 from coordinator import views
 from coordinator.authority import LEAF_LIFE, CertificateAuthority, csr_key_digest
@@ -13,6 +12,7 @@ from coordinator.caller import current_caller
 from coordinator.ledger import Ledger
 from coordinator.models import JoinToken, Participant
 from coordinator.notary import Notary
+from coordinator.paging import page
 from coordinator.store import Store
 from housecall import statement
 from housecall.errors import Kind, Refusal
@@ -59,8 +59,14 @@ class AuthorityServicer(authority_pb2_grpc.AuthorityServicer):
     ) -> pb.ListTokensResponse:
         now = datetime.now(UTC)
         with self._store.read() as reader:
-            rows = reader.page(JoinToken, col(JoinToken.issued_index), None, 1000)
-            return pb.ListTokensResponse(tokens=[views.token(r, _state(r, now)) for r in rows])
+
+            def visible(row: JoinToken) -> bool:
+                return request.state in (pb.TOKEN_STATE_UNSPECIFIED, _state(row, now))
+
+            rows, token = page(reader, JoinToken, request, visible, {})
+            return pb.ListTokensResponse(
+                tokens=[views.token(row, _state(row, now)) for row in rows], next_page_token=token
+            )
 
     def Enrol(self, request: pb.EnrolRequest, context: grpc.ServicerContext) -> pb.EnrolResponse:
         said = statement.unverified(request.envelope).predicate

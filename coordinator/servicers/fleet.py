@@ -11,7 +11,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable
 from concurrent.futures import Future
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import grpc
 
@@ -34,6 +34,7 @@ MOST_IN_FLIGHT = 256
 MOST_PREPARING = 1000
 HELLO_SECONDS = 10.0
 OPENING_SECONDS = 30.0
+ANSWERS = ("receipted", "refused")
 T = TypeVar("T")
 
 
@@ -57,11 +58,11 @@ class FleetServicer(fleet_pb2_grpc.FleetServicer):
         try:
             if self._fleet.is_served(session):
                 async for opening in self._opening(session, hello):
-                    await context.write(opening)
+                    await self._pass_on(session, opening, context)
             while (message := await session.next()) is not None:
                 if isinstance(message, int):  # an order, made when it is sent
                     message = await asyncio.to_thread(self._welcomes.order, message)
-                await context.write(message)
+                await self._pass_on(session, message, context)
         except asyncio.CancelledError:
             if session.refusal is None:
                 raise
@@ -70,6 +71,18 @@ class FleetServicer(fleet_pb2_grpc.FleetServicer):
             reader.cancel()
             self._fleet.detach(session)
             log.info("disconnected", extra={"site": caller.name})
+
+    async def _pass_on(
+        self, session: Session, message: pb.CoordinatorMessage, context: Any
+    ) -> None:
+        """Answers at once; the rest is for the agent that is served, and waits until this replica
+        has heard whether that is still this one. What an older stream misses a newer one is told.
+        """
+        if self._fleet.is_served(session) and message.WhichOneof("message") not in ANSWERS:
+            await self._gossip.current()
+            if not self._fleet.is_served(session):
+                return
+        await context.write(message)
 
     async def _hello(self, messages: AsyncIterator[pb.AgentMessage]) -> pb.Hello:
         try:
@@ -227,7 +240,8 @@ def _answer(envelope_digest: str, future: Future[Accepted]) -> dict[str, object]
 async def _soon(opening: Awaitable[T]) -> T:
     """A stream opens within a bound, or not: a store that hangs holds no agent."""
     try:
-        return await asyncio.wait_for(opening, OPENING_SECONDS)
+        async with asyncio.timeout(OPENING_SECONDS):
+            return await opening
     except TimeoutError:
         raise Refusal(
             Kind.UNAVAILABLE,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from typing import Any, TypeVar
 
 import grpc
-from sqlmodel import SQLModel, col
+from sqlmodel import SQLModel
 
 from coordinator import views
 from coordinator.board import snapshot
@@ -26,7 +26,9 @@ from coordinator.models import (
     Result,
 )
 from coordinator.overview import overview
+from coordinator.paging import everyone, page
 from coordinator.preparations import Preparation
+from coordinator.replicas import Replicas
 from coordinator.store import Reader, Store
 from coordinator.visibility import Eyes
 from housecall.errors import Kind, Refusal
@@ -37,51 +39,17 @@ from housecall.v1 import registry_pb2_grpc, statements_pb2
 Row = TypeVar("Row", bound=SQLModel)
 Context = grpc.ServicerContext
 
-LARGEST_PAGE = 1000
 BOARD_SECONDS = 0.2  # boards are redrawn at most this often
 
 
-def _page(
-    reader: Reader,
-    table: type[Row],
-    request: Any,
-    visible: Callable[[Row], bool],
-    where: dict[str, Any],
-) -> tuple[list[Row], str]:
-    """Up to a page of visible rows in ledger order, and the token of the next page."""
-    size = min(request.page_size or 100, LARGEST_PAGE)
-    key = "id" if table is not Dataset else "ledger_index"
-    order = col(getattr(table, key))
-    after = _read_page_token(request.page_token)
-    rows: list[Row] = []
-    wanted = {name: value for name, value in where.items() if value}
-    while batch := reader.page(table, order, after, size, **wanted):
-        for row in batch:
-            after = getattr(row, key)
-            if visible(row):
-                rows.append(row)
-                if len(rows) == size:
-                    return rows, str(after)
-    return rows, ""
-
-
-def _read_page_token(token: str) -> int | None:
-    if token and not token.isdecimal():
-        raise Refusal(
-            Kind.INVALID, "PAGE_TOKEN_INVALID", f"page_token: expected one given out, got {token!r}"
-        )
-    return int(token) if token else None
-
-
-def _everyone(_row: SQLModel) -> bool:
-    return True
-
-
 class RegistryServicer(registry_pb2_grpc.RegistryServicer):
-    def __init__(self, store: Store, fleet: Fleet) -> None:
+    def __init__(
+        self, store: Store, fleet: Fleet, replicas: Replicas, backup_within: timedelta
+    ) -> None:
         self._store = store
         self._fleet = fleet
-        self._serving_since = datetime.now(UTC)
+        self._replicas = replicas
+        self._backup_within = backup_within
 
     def GetCaller(self, request: pb.GetCallerRequest, context: Context) -> pb.GetCallerResponse:
         caller = current_caller()
@@ -100,7 +68,7 @@ class RegistryServicer(registry_pb2_grpc.RegistryServicer):
     ) -> pb.ListContainersResponse:
         with self._store.read() as reader:
             where = {"owner": request.owner}
-            rows, token = _page(reader, Container, request, _everyone, where)
+            rows, token = page(reader, Container, request, everyone, where)
             return pb.ListContainersResponse(
                 containers=[views.container(reader, row) for row in rows], next_page_token=token
             )
@@ -117,7 +85,7 @@ class RegistryServicer(registry_pb2_grpc.RegistryServicer):
     ) -> pb.ListBenchmarksResponse:
         with self._store.read() as reader:
             where = {"owner": request.owner}
-            rows, token = _page(reader, Benchmark, request, _everyone, where)
+            rows, token = page(reader, Benchmark, request, everyone, where)
             return pb.ListBenchmarksResponse(
                 benchmarks=[views.benchmark(reader, row) for row in rows], next_page_token=token
             )
@@ -134,7 +102,7 @@ class RegistryServicer(registry_pb2_grpc.RegistryServicer):
 
     def ListModels(self, request: pb.ListModelsRequest, context: Context) -> pb.ListModelsResponse:
         with self._store.read() as reader:
-            rows, token = _page(reader, Model, request, _everyone, {"owner": request.owner})
+            rows, token = page(reader, Model, request, everyone, {"owner": request.owner})
             return pb.ListModelsResponse(
                 models=[views.model(reader, row) for row in rows], next_page_token=token
             )
@@ -157,7 +125,7 @@ class RegistryServicer(registry_pb2_grpc.RegistryServicer):
             def visible(row: Dataset) -> bool:
                 return self._sees_dataset(eyes, row)
 
-            rows, token = _page(reader, Dataset, request, visible, where)
+            rows, token = page(reader, Dataset, request, visible, where)
             return pb.ListDatasetsResponse(
                 datasets=[self._dataset(reader, eyes, row) for row in rows], next_page_token=token
             )
@@ -202,7 +170,7 @@ class RegistryServicer(registry_pb2_grpc.RegistryServicer):
                 "state": request.state,
             }
             eyes = Eyes(reader, current_caller())
-            rows, token = _page(reader, Association, request, eyes.association, where)
+            rows, token = page(reader, Association, request, eyes.association, where)
             return pb.ListAssociationsResponse(
                 associations=[views.association(reader, row) for row in rows],
                 next_page_token=token,
@@ -233,7 +201,7 @@ class RegistryServicer(registry_pb2_grpc.RegistryServicer):
                 stands = request.include_superseded or not row.superseded_by
                 return stands and eyes.result(row)
 
-            rows, token = _page(reader, Result, request, visible, where)
+            rows, token = page(reader, Result, request, visible, where)
             return pb.ListResultsResponse(
                 results=[views.result(reader, row) for row in rows], next_page_token=token
             )
@@ -264,7 +232,7 @@ class RegistryServicer(registry_pb2_grpc.RegistryServicer):
                 seen = views.execution(reader, row, self._fleet)
                 return request.state in (statements_pb2.EXECUTION_STATE_UNSPECIFIED, seen.state)
 
-            rows, token = _page(reader, Execution, request, visible, where)
+            rows, token = page(reader, Execution, request, visible, where)
             return pb.ListExecutionsResponse(
                 executions=[views.execution(reader, row, self._fleet) for row in rows],
                 next_page_token=token,
@@ -282,12 +250,15 @@ class RegistryServicer(registry_pb2_grpc.RegistryServicer):
     def ListSites(self, request: pb.ListSitesRequest, context: Context) -> pb.ListSitesResponse:
         with self._store.read() as reader:
             eyes = Eyes(reader, current_caller())
-            order = col(Participant.enrolled_index)
-            rows = reader.page(
-                Participant, order, None, LARGEST_PAGE, role=statements_pb2.ROLE_SITE
-            )
+
+            def visible(row: Participant) -> bool:
+                wanted = not request.connected or self._fleet.standing(row.name).connected
+                return wanted and eyes.site(row.name)
+
+            where = {"role": statements_pb2.ROLE_SITE}
+            rows, token = page(reader, Participant, request, visible, where)
             return pb.ListSitesResponse(
-                sites=[views.site(row, self._fleet) for row in rows if eyes.site(row.name)]
+                sites=[views.site(row, self._fleet) for row in rows], next_page_token=token
             )
 
     def GetOverview(
@@ -297,8 +268,8 @@ class RegistryServicer(registry_pb2_grpc.RegistryServicer):
             return overview(
                 reader,
                 self._fleet,
-                version=version("housecall"),
-                serving_since=self._serving_since,
+                self._replicas,
+                backup_within=self._backup_within,
                 now=datetime.now(UTC),
             )
 

@@ -37,8 +37,8 @@ RETRY_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Ears:
-    """Called from the bus's thread: the ledger grew; another replica said something; the connection
-    is there (again)."""
+    """Called from the bus's thread: the ledger grew; a replica said something, maybe this one; the
+    connection is there (again)."""
 
     grew: Callable[[], None]
     heard: Callable[[str], None]
@@ -57,12 +57,12 @@ class Bus(Protocol):
     def open(self, ears: Ears) -> None: ...
 
     def say(self, payload: str) -> None:
-        """To the other replicas, soon; not at all while the connection is down."""
+        """To every replica, this one too, soon; not at all while the connection is down. All hear
+        what is said in the same order."""
 
     def number(self, note: Callable[[int], str]) -> int:
-        """A number of its own; larger ones are given later. Every replica hears `note` of it, this
-        one too, and all hear such notes in the same order. Raises Refusal while none can be heard.
-        """
+        """A number of its own; larger ones are given later. Every replica hears `note` of it.
+        Raises Refusal while none can be heard."""
 
     def is_up(self) -> bool:
         """Whether it says and hears."""
@@ -85,7 +85,7 @@ class NoBus:
         self._ears = ears
 
     def say(self, payload: str) -> None:
-        pass
+        self._ears.heard(payload)
 
     def is_up(self) -> bool:
         return True
@@ -193,7 +193,7 @@ class PostgresBus:
         for note in connection.notifies(timeout=0):
             if note.channel == LEDGER:
                 grew = True
-            elif note.pid != connection.info.backend_pid:
+            else:
                 self._ears.heard(note.payload)
         if grew:
             self._ears.grew()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from sqlalchemy import URL, Engine, exc
 from sqlmodel import Session
 
 from coordinator.store import schema
+from coordinator.store.connections import Connections
 from coordinator.store.databases import exists, make_file, open_engine, parse_url, place
 from coordinator.store.failures import refusal_for
 from coordinator.store.reader import Reader
@@ -28,6 +30,7 @@ class Database:
         self.url: URL = parse_url(url)
         self.place = place(self.url)
         self.engine: Engine = open_engine(self.url)
+        self._connections = Connections(self.engine)
         self._lost = False
 
     def refusal(self, error: BaseException) -> Refusal | None:
@@ -72,13 +75,30 @@ class Database:
                 f"the store at {self.place} is damaged ({said}): restore a backup",
             )
 
+    def check_writable(self) -> None:
+        """Refuses STORE_UNREADABLE where an SQLite file can only be read: SQLite itself says so at
+        the first write, and not before."""
+        if self.dialect == "sqlite" and not os.access(self.place, os.R_OK | os.W_OK):
+            raise Refusal(
+                Kind.UNAVAILABLE,
+                "STORE_UNREADABLE",
+                f"cannot write to the store at {self.place}: give it to the user that the "
+                "coordinator runs as",
+            )
+
     @property
     def dialect(self) -> str:
         """`sqlite` or `postgresql`."""
         return self.engine.dialect.name
 
+    def hang_up(self) -> None:
+        """Whoever waits for a database that does not answer gets a no, now and from now on; SQLite
+        answers."""
+        self._connections.hang_up()
+
     def close(self) -> None:
         self.engine.dispose()
+        self.hang_up()
 
 
 class Store(Database):

@@ -21,7 +21,7 @@ from housecall.errors import Kind, Refusal
 if TYPE_CHECKING:  # a start should not wait for it
     from alembic.config import Config
 
-SCHEMA = "0002"
+SCHEMA = "0003"
 RELEASED = "0001"
 APPENDING = 0x486F757365  # the advisory lock under which PostgreSQL's writers take turns
 

@@ -27,15 +27,15 @@ from housecall.v1 import ledger_pb2 as housecall_dot_v1_dot_ledger__pb2
 from housecall.v1 import statements_pb2 as housecall_dot_v1_dot_statements__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1chousecall/v1/authority.proto\x12\x0chousecall.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19housecall/v1/ledger.proto\x1a\x1dhousecall/v1/statements.proto\"2\n\x11IssueTokenRequest\x12\x10\n\x08\x65nvelope\x18\x01 \x01(\x0c\x12\x0b\n\x03\x63sr\x18\x02 \x01(\x0c\"q\n\x12IssueTokenResponse\x12&\n\x07receipt\x18\x01 \x01(\x0b\x32\x15.housecall.v1.Receipt\x12\x19\n\x11\x63\x65rtificate_chain\x18\x02 \x03(\x0c\x12\x18\n\x10root_certificate\x18\x03 \x01(\x0c\"\xc6\x01\n\tJoinToken\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12 \n\x04role\x18\x03 \x01(\x0e\x32\x12.housecall.v1.Role\x12\x18\n\x10root_certificate\x18\x04 \x01(\x0c\x12\x19\n\x11\x63\x65rtificate_chain\x18\x05 \x03(\x0c\x12\x13\n\x0bprivate_key\x18\x06 \x01(\x0c\x12.\n\nexpires_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xa2\x01\n\x05Token\x12\x10\n\x08token_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12 \n\x04role\x18\x03 \x01(\x0e\x32\x12.housecall.v1.Role\x12\'\n\x05state\x18\x04 \x01(\x0e\x32\x18.housecall.v1.TokenState\x12.\n\nexpires_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x13\n\x11ListTokensRequest\"9\n\x12ListTokensResponse\x12#\n\x06tokens\x18\x01 \x03(\x0b\x32\x13.housecall.v1.Token\"-\n\x0c\x45nrolRequest\x12\x10\n\x08\x65nvelope\x18\x01 \x01(\x0c\x12\x0b\n\x03\x63sr\x18\x02 \x01(\x0c\"h\n\rEnrolResponse\x12&\n\x07receipt\x18\x01 \x01(\x0b\x32\x15.housecall.v1.Receipt\x12\x19\n\x11\x63\x65rtificate_chain\x18\x02 \x01(\t\x12\x14\n\x0cverifier_key\x18\x03 \x01(\t\"\x1b\n\x0cRenewRequest\x12\x0b\n\x03\x63sr\x18\x01 \x01(\x0c\"*\n\rRenewResponse\x12\x19\n\x11\x63\x65rtificate_chain\x18\x01 \x01(\t*\x87\x01\n\nTokenState\x12\x1b\n\x17TOKEN_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10TOKEN_STATE_OPEN\x10\x01\x12\x14\n\x10TOKEN_STATE_USED\x10\x02\x12\x17\n\x13TOKEN_STATE_REVOKED\x10\x03\x12\x17\n\x13TOKEN_STATE_EXPIRED\x10\x04\x32\xb1\x02\n\tAuthority\x12O\n\nIssueToken\x12\x1f.housecall.v1.IssueTokenRequest\x1a .housecall.v1.IssueTokenResponse\x12O\n\nListTokens\x12\x1f.housecall.v1.ListTokensRequest\x1a .housecall.v1.ListTokensResponse\x12@\n\x05\x45nrol\x12\x1a.housecall.v1.EnrolRequest\x1a\x1b.housecall.v1.EnrolResponse\x12@\n\x05Renew\x12\x1a.housecall.v1.RenewRequest\x1a\x1b.housecall.v1.RenewResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1chousecall/v1/authority.proto\x12\x0chousecall.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19housecall/v1/ledger.proto\x1a\x1dhousecall/v1/statements.proto\"2\n\x11IssueTokenRequest\x12\x10\n\x08\x65nvelope\x18\x01 \x01(\x0c\x12\x0b\n\x03\x63sr\x18\x02 \x01(\x0c\"q\n\x12IssueTokenResponse\x12&\n\x07receipt\x18\x01 \x01(\x0b\x32\x15.housecall.v1.Receipt\x12\x19\n\x11\x63\x65rtificate_chain\x18\x02 \x03(\x0c\x12\x18\n\x10root_certificate\x18\x03 \x01(\x0c\"\xc6\x01\n\tJoinToken\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12 \n\x04role\x18\x03 \x01(\x0e\x32\x12.housecall.v1.Role\x12\x18\n\x10root_certificate\x18\x04 \x01(\x0c\x12\x19\n\x11\x63\x65rtificate_chain\x18\x05 \x03(\x0c\x12\x13\n\x0bprivate_key\x18\x06 \x01(\x0c\x12.\n\nexpires_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xa2\x01\n\x05Token\x12\x10\n\x08token_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12 \n\x04role\x18\x03 \x01(\x0e\x32\x12.housecall.v1.Role\x12\'\n\x05state\x18\x04 \x01(\x0e\x32\x18.housecall.v1.TokenState\x12.\n\nexpires_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"c\n\x11ListTokensRequest\x12\'\n\x05state\x18\x01 \x01(\x0e\x32\x18.housecall.v1.TokenState\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\"R\n\x12ListTokensResponse\x12#\n\x06tokens\x18\x01 \x03(\x0b\x32\x13.housecall.v1.Token\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"-\n\x0c\x45nrolRequest\x12\x10\n\x08\x65nvelope\x18\x01 \x01(\x0c\x12\x0b\n\x03\x63sr\x18\x02 \x01(\x0c\"h\n\rEnrolResponse\x12&\n\x07receipt\x18\x01 \x01(\x0b\x32\x15.housecall.v1.Receipt\x12\x19\n\x11\x63\x65rtificate_chain\x18\x02 \x01(\t\x12\x14\n\x0cverifier_key\x18\x03 \x01(\t\"\x1b\n\x0cRenewRequest\x12\x0b\n\x03\x63sr\x18\x01 \x01(\x0c\"*\n\rRenewResponse\x12\x19\n\x11\x63\x65rtificate_chain\x18\x01 \x01(\t*\x87\x01\n\nTokenState\x12\x1b\n\x17TOKEN_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10TOKEN_STATE_OPEN\x10\x01\x12\x14\n\x10TOKEN_STATE_USED\x10\x02\x12\x17\n\x13TOKEN_STATE_REVOKED\x10\x03\x12\x17\n\x13TOKEN_STATE_EXPIRED\x10\x04\x32\xb1\x02\n\tAuthority\x12O\n\nIssueToken\x12\x1f.housecall.v1.IssueTokenRequest\x1a .housecall.v1.IssueTokenResponse\x12O\n\nListTokens\x12\x1f.housecall.v1.ListTokensRequest\x1a .housecall.v1.ListTokensResponse\x12@\n\x05\x45nrol\x12\x1a.housecall.v1.EnrolRequest\x1a\x1b.housecall.v1.EnrolResponse\x12@\n\x05Renew\x12\x1a.housecall.v1.RenewRequest\x1a\x1b.housecall.v1.RenewResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'housecall.v1.authority_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_TOKENSTATE']._serialized_start=977
-  _globals['_TOKENSTATE']._serialized_end=1112
+  _globals['_TOKENSTATE']._serialized_start=1082
+  _globals['_TOKENSTATE']._serialized_end=1217
   _globals['_ISSUETOKENREQUEST']._serialized_start=137
   _globals['_ISSUETOKENREQUEST']._serialized_end=187
   _globals['_ISSUETOKENRESPONSE']._serialized_start=189
@@ -45,17 +45,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TOKEN']._serialized_start=506
   _globals['_TOKEN']._serialized_end=668
   _globals['_LISTTOKENSREQUEST']._serialized_start=670
-  _globals['_LISTTOKENSREQUEST']._serialized_end=689
-  _globals['_LISTTOKENSRESPONSE']._serialized_start=691
-  _globals['_LISTTOKENSRESPONSE']._serialized_end=748
-  _globals['_ENROLREQUEST']._serialized_start=750
-  _globals['_ENROLREQUEST']._serialized_end=795
-  _globals['_ENROLRESPONSE']._serialized_start=797
-  _globals['_ENROLRESPONSE']._serialized_end=901
-  _globals['_RENEWREQUEST']._serialized_start=903
-  _globals['_RENEWREQUEST']._serialized_end=930
-  _globals['_RENEWRESPONSE']._serialized_start=932
-  _globals['_RENEWRESPONSE']._serialized_end=974
-  _globals['_AUTHORITY']._serialized_start=1115
-  _globals['_AUTHORITY']._serialized_end=1420
+  _globals['_LISTTOKENSREQUEST']._serialized_end=769
+  _globals['_LISTTOKENSRESPONSE']._serialized_start=771
+  _globals['_LISTTOKENSRESPONSE']._serialized_end=853
+  _globals['_ENROLREQUEST']._serialized_start=855
+  _globals['_ENROLREQUEST']._serialized_end=900
+  _globals['_ENROLRESPONSE']._serialized_start=902
+  _globals['_ENROLRESPONSE']._serialized_end=1006
+  _globals['_RENEWREQUEST']._serialized_start=1008
+  _globals['_RENEWREQUEST']._serialized_end=1035
+  _globals['_RENEWRESPONSE']._serialized_start=1037
+  _globals['_RENEWRESPONSE']._serialized_end=1079
+  _globals['_AUTHORITY']._serialized_start=1220
+  _globals['_AUTHORITY']._serialized_end=1525
 # @@protoc_insertion_point(module_scope)

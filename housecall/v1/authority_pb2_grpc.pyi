@@ -38,6 +38,7 @@ class AuthorityStub:
     made by the caller and never seen here.
     """
     ListTokens: _grpc.UnaryUnaryMultiCallable[_authority_pb2.ListTokensRequest, _authority_pb2.ListTokensResponse]
+    """Operators. Oldest first; page_token is opaque; page_size 0 = 100, at most 1000."""
     Enrol: _grpc.UnaryUnaryMultiCallable[_authority_pb2.EnrolRequest, _authority_pb2.EnrolResponse]
     """Token holders. Appends the signed ParticipantEnrolled and certifies the TLS key. Repeating
     it with the same statement before the token expires gives the certificate again.
@@ -53,6 +54,7 @@ class AuthorityAsyncStub(AuthorityStub):
     made by the caller and never seen here.
     """
     ListTokens: _aio.UnaryUnaryMultiCallable[_authority_pb2.ListTokensRequest, _authority_pb2.ListTokensResponse]  # type: ignore[assignment]
+    """Operators. Oldest first; page_token is opaque; page_size 0 = 100, at most 1000."""
     Enrol: _aio.UnaryUnaryMultiCallable[_authority_pb2.EnrolRequest, _authority_pb2.EnrolResponse]  # type: ignore[assignment]
     """Token holders. Appends the signed ParticipantEnrolled and certifies the TLS key. Repeating
     it with the same statement before the token expires gives the certificate again.
@@ -76,7 +78,8 @@ class AuthorityServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _authority_pb2.ListTokensRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_authority_pb2.ListTokensResponse, _abc.Awaitable[_authority_pb2.ListTokensResponse]]: ...
+    ) -> _typing.Union[_authority_pb2.ListTokensResponse, _abc.Awaitable[_authority_pb2.ListTokensResponse]]:
+        """Operators. Oldest first; page_token is opaque; page_size 0 = 100, at most 1000."""
 
     @_abc_1.abstractmethod
     def Enrol(

@@ -1190,12 +1190,23 @@ Global___GetExecutionResponse: _TypeAlias = GetExecutionResponse  # noqa: Y015
 class ListSitesRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    CONNECTED_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    connected: _builtins.bool
+    """Only those that are connected."""
+    page_size: _builtins.int
+    page_token: _builtins.str
     def __init__(
         self,
+        *,
+        connected: _builtins.bool = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["connected", b"connected", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1206,16 +1217,19 @@ class ListSitesResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SITES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
     @_builtins.property
     def sites(self) -> _containers.RepeatedCompositeFieldContainer[Global___Site]: ...
     def __init__(
         self,
         *,
         sites: _abc.Iterable[Global___Site] | None = ...,
+        next_page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["sites", b"sites"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "sites", b"sites"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1337,10 +1351,14 @@ class GetOverviewResponse(_message.Message):
         LEDGER_SIZE_FIELD_NUMBER: _builtins.int
         CHECKPOINT_AT_FIELD_NUMBER: _builtins.int
         REPLICAS_FIELD_NUMBER: _builtins.int
+        LAST_BACKUP_FIELD_NUMBER: _builtins.int
+        BACKUP_OVERDUE_FIELD_NUMBER: _builtins.int
         version: _builtins.str
         database: _builtins.str
         """sqlite, postgresql."""
         ledger_size: _builtins.int
+        backup_overdue: _builtins.bool
+        """There was none within the setting backup_within_hours."""
         @_builtins.property
         def now(self) -> _timestamp_pb2.Timestamp: ...
         @_builtins.property
@@ -1353,7 +1371,11 @@ class GetOverviewResponse(_message.Message):
 
         @_builtins.property
         def replicas(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-            """Processes that serve sites of this ledger, and the one that answers."""
+            """Names of the processes that are up on this ledger."""
+
+        @_builtins.property
+        def last_backup(self) -> Global___GetOverviewResponse.Backup:
+            """Unset = there was none."""
 
         def __init__(
             self,
@@ -1365,10 +1387,75 @@ class GetOverviewResponse(_message.Message):
             ledger_size: _builtins.int = ...,
             checkpoint_at: _timestamp_pb2.Timestamp | None = ...,
             replicas: _abc.Iterable[_builtins.str] | None = ...,
+            last_backup: Global___GetOverviewResponse.Backup | None = ...,
+            backup_overdue: _builtins.bool = ...,
         ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _typing.Literal["checkpoint_at", b"checkpoint_at", "now", b"now", "serving_since", b"serving_since"]  # noqa: Y015
+        _HasFieldArgType: _TypeAlias = _typing.Literal["checkpoint_at", b"checkpoint_at", "last_backup", b"last_backup", "now", b"now", "serving_since", b"serving_since"]  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_at", b"checkpoint_at", "database", b"database", "ledger_size", b"ledger_size", "now", b"now", "replicas", b"replicas", "serving_since", b"serving_since", "version", b"version"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["backup_overdue", b"backup_overdue", "checkpoint_at", b"checkpoint_at", "database", b"database", "last_backup", b"last_backup", "ledger_size", b"ledger_size", "now", b"now", "replicas", b"replicas", "serving_since", b"serving_since", "version", b"version"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class Backup(_message.Message):
+        """One that is complete."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        TAKEN_AT_FIELD_NUMBER: _builtins.int
+        LEDGER_SIZE_FIELD_NUMBER: _builtins.int
+        ledger_size: _builtins.int
+        """Entries in it."""
+        @_builtins.property
+        def taken_at(self) -> _timestamp_pb2.Timestamp: ...
+        def __init__(
+            self,
+            *,
+            taken_at: _timestamp_pb2.Timestamp | None = ...,
+            ledger_size: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["taken_at", b"taken_at"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["ledger_size", b"ledger_size", "taken_at", b"taken_at"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class Replica(_message.Message):
+        """A process that is up on this ledger. One that was heard just now may not have said more than its
+        name.
+        """
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        NAME_FIELD_NUMBER: _builtins.int
+        HOST_FIELD_NUMBER: _builtins.int
+        VERSION_FIELD_NUMBER: _builtins.int
+        STORE_FIELD_NUMBER: _builtins.int
+        SERVING_SINCE_FIELD_NUMBER: _builtins.int
+        SITES_FIELD_NUMBER: _builtins.int
+        name: _builtins.str
+        host: _builtins.str
+        version: _builtins.str
+        store: _builtins.str
+        """Where its database is, without the password."""
+        sites: _builtins.int
+        """Sites that are connected to it."""
+        @_builtins.property
+        def serving_since(self) -> _timestamp_pb2.Timestamp: ...
+        def __init__(
+            self,
+            *,
+            name: _builtins.str = ...,
+            host: _builtins.str = ...,
+            version: _builtins.str = ...,
+            store: _builtins.str = ...,
+            serving_since: _timestamp_pb2.Timestamp | None = ...,
+            sites: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["serving_since", b"serving_since"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["host", b"host", "name", b"name", "serving_since", b"serving_since", "sites", b"sites", "store", b"store", "version", b"version"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1511,6 +1598,7 @@ class GetOverviewResponse(_message.Message):
     REQUESTS_FIELD_NUMBER: _builtins.int
     REQUESTS_OPEN_FIELD_NUMBER: _builtins.int
     TOKENS_FIELD_NUMBER: _builtins.int
+    REPLICAS_FIELD_NUMBER: _builtins.int
     executions_open: _builtins.int
     requests_open: _builtins.int
     @_builtins.property
@@ -1525,6 +1613,8 @@ class GetOverviewResponse(_message.Message):
     def tokens(self) -> _containers.RepeatedCompositeFieldContainer[Global___GetOverviewResponse.OpenToken]:
         """Join tokens that can be used still."""
 
+    @_builtins.property
+    def replicas(self) -> _containers.RepeatedCompositeFieldContainer[Global___GetOverviewResponse.Replica]: ...
     def __init__(
         self,
         *,
@@ -1535,10 +1625,11 @@ class GetOverviewResponse(_message.Message):
         requests: _abc.Iterable[Global___GetOverviewResponse.OpenRequest] | None = ...,
         requests_open: _builtins.int = ...,
         tokens: _abc.Iterable[Global___GetOverviewResponse.OpenToken] | None = ...,
+        replicas: _abc.Iterable[Global___GetOverviewResponse.Replica] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["coordinator", b"coordinator"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["coordinator", b"coordinator", "executions", b"executions", "executions_open", b"executions_open", "requests", b"requests", "requests_open", b"requests_open", "sites", b"sites", "tokens", b"tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["coordinator", b"coordinator", "executions", b"executions", "executions_open", b"executions_open", "replicas", b"replicas", "requests", b"requests", "requests_open", b"requests_open", "sites", b"sites", "tokens", b"tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

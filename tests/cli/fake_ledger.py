@@ -138,13 +138,22 @@ class FakeLedger(Servicer):
         )
 
     def ListTokens(self, request: Any, context: grpc.ServicerContext) -> Any:
-        token = authority_pb2.Token(
-            token_id="0123456789abcdef",
-            name="spiffe://demo/site/north",
-            role=pb.ROLE_SITE,
-            state=authority_pb2.TOKEN_STATE_OPEN,
-        )
-        return authority_pb2.ListTokensResponse(tokens=[token])
+        """In pages of one."""
+        states = {"north": authority_pb2.TOKEN_STATE_OPEN, "south": authority_pb2.TOKEN_STATE_USED}
+        found = [
+            authority_pb2.Token(
+                token_id="0123456789abcdef",
+                name=f"spiffe://demo/site/{name}",
+                role=pb.ROLE_SITE,
+                state=state,
+            )
+            for name, state in states.items()
+            if request.state in (authority_pb2.TOKEN_STATE_UNSPECIFIED, state)
+        ]
+        start = int(request.page_token or 0)
+        more = str(start + 1) if start + 1 < len(found) else ""
+        tokens = found[start : start + 1]
+        return authority_pb2.ListTokensResponse(tokens=tokens, next_page_token=more)
 
     def Renew(self, request: Any, context: grpc.ServicerContext) -> Any:
         if self.renew is None:

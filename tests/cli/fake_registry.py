@@ -130,7 +130,10 @@ class FakeRegistry(Servicer):
         ]
         self.results[0].statement.metrics.update({"auc": 0.9, "cases": 12})
         self.executions: list[registry.Execution] = []
-        self.sites = [registry.Site(name=NORTH, connected=True, agent_version="0.1.0")]
+        self.sites = [
+            registry.Site(name=NORTH, connected=True, agent_version="0.1.0"),
+            registry.Site(name="spiffe://demo/site/south"),
+        ]
 
     def origin_of(self, predicate: Message) -> registry.Origin:
         """Of a statement that ada signs for this; the ledger finds it in `signed`."""
@@ -200,7 +203,8 @@ class FakeRegistry(Servicer):
         return self.overview
 
     def ListSites(self, request: Any, context: grpc.ServicerContext) -> Any:
-        return registry.ListSitesResponse(sites=self.sites)
+        found = [site for site in self.sites if site.connected or not request.connected]
+        return page(registry.ListSitesResponse(), "sites", found, request)
 
     def WatchBenchmark(
         self, request: registry.WatchBenchmarkRequest, context: grpc.ServicerContext

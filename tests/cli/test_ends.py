@@ -104,7 +104,9 @@ def test_a_due_certificate_is_renewed_or_used_with_a_warning(elsewhere: World) -
 
 def test_site_status_and_ls(at_site: World) -> None:
     assert at_site.json("site", "status")["disk_free_bytes"] == 2**60 + 1
-    assert at_site.done("site", "ls").splitlines()[2].split()[:2] == ["north", "yes"]
+    rows = [line.split()[:2] for line in at_site.done("site", "ls").splitlines()[2:]]
+    assert rows == [["north", "yes"], ["south", "no"]]
+    assert len(at_site.json("site", "ls", "--connected")) == 1
 
 
 def test_ledger_checkpoint_and_entry(elsewhere: World) -> None:
@@ -187,8 +189,13 @@ def test_token_create_refuses_nonsense(elsewhere: World, words: list[str]) -> No
 
 
 def test_token_ls_and_revoke(elsewhere: World) -> None:
-    line = elsewhere.done("admin", "token", "ls").splitlines()[2]
-    assert line.split() == ["0123456789abcdef", "site/north", "site", "open", "-"]
+    north, south = elsewhere.done("admin", "token", "ls").splitlines()[2:]
+    assert north.split() == ["0123456789abcdef", "site/north", "site", "open", "-"]
+    assert elsewhere.done("admin", "token", "ls", "--state", "used").splitlines()[2:] == [south]
+    assert (
+        "no join token is revoked"
+        in elsewhere.run("admin", "token", "ls", "--state", "revoked").stderr
+    )
     elsewhere.done("admin", "token", "revoke", "0123456789abcdef")
     assert elsewhere.ledger.stated() == pb.JoinTokenRevoked(token_id="0123456789abcdef")
 

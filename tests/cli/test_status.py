@@ -73,7 +73,20 @@ def overview() -> Overview:
             ledger_size=120,
             checkpoint_at=before(seconds=12),
             replicas=["a", "b"],
+            last_backup=Overview.Backup(taken_at=before(days=2), ledger_size=118),
+            backup_overdue=True,
         ),
+        replicas=[
+            Overview.Replica(
+                name="a",
+                host="one.example.org",
+                version="0.1.0",
+                store="db.example.org:5432/housecall",
+                serving_since=before(days=9),
+                sites=1,
+            ),
+            Overview.Replica(name="b"),
+        ],
         sites=sites,
         executions=executions,
         executions_open=1004,
@@ -103,13 +116,18 @@ def overview() -> Overview:
 
 ADMIN_SCREEN = """\
 coordinator      0.1.0, serving for 9 d
-replicas         a, b
 database         postgresql
 ledger           120 entries, the newest 12 s ago
+last backup      2 d ago, 118 entries; overdue: run `housecall-coordinator backup`
 sites            3, 1 connected
 open executions  1004; the oldest 4 are below
 open requests    1
 join tokens      1
+
+replica  host             serving for  sites  version  store
+-------  ---------------  -----------  -----  -------  -----------------------------
+a        one.example.org  9 d              1  0.1.0    db.example.org:5432/housecall
+b        -                -                0  -        -
 
 site   link                             agent  clock         certificate ends  running  waiting
 -----  -------------------------------  -----  ------------  ----------------  -------  -------
@@ -140,10 +158,33 @@ def test_the_operators_screen(elsewhere: World) -> None:
     assert without_rules(shown) == without_rules(ADMIN_SCREEN)
 
 
+@pytest.mark.parametrize(
+    ("taken", "overdue", "said"),
+    [
+        (None, True, "last backup      never: run `housecall-coordinator backup`"),
+        (before(hours=5), False, "last backup      5 h ago, 118 entries"),
+        (None, False, None),
+    ],
+)
+def test_the_last_backup(
+    elsewhere: World, taken: Timestamp | None, overdue: bool, said: str | None
+) -> None:
+    found = overview()
+    found.coordinator.backup_overdue = overdue
+    found.coordinator.ClearField("last_backup")
+    if taken:
+        found.coordinator.last_backup.CopyFrom(Overview.Backup(taken_at=taken, ledger_size=118))
+    elsewhere.registry.overview = found
+    lines = elsewhere.done("admin", "status").splitlines()
+    assert [line for line in lines if "last backup" in line] == ([said] if said else [])
+
+
 def test_the_operators_screen_as_json_is_whole(elsewhere: World) -> None:
     elsewhere.registry.overview = overview()
     found = elsewhere.json("admin", "status")
     assert found["coordinator"]["checkpoint_at"] == "2026-03-01T11:59:48Z"
+    assert found["coordinator"]["last_backup"]["ledger_size"] == 118
+    assert [each["host"] for each in found["replicas"]] == ["one.example.org", ""]
     assert found["executions"][1]["execution"]["state"] == "waiting_consent"
     assert found["sites"][2]["certificate_expires_at"] is None
     assert (found["executions_open"], found["requests"][0]["waits_for"]) == (1004, [CARLA])

@@ -40,7 +40,8 @@ def coordinator_process(folder: Path, **settings: str) -> Iterator[World]:
         words = [str(PROGRAMS / "housecall-coordinator"), "serve"]
         program = subprocess.Popen(words, env={**os.environ, **environment}, stderr=log)
         try:
-            assert notices.recv(100).startswith(b"READY=1")
+            while not notices.recv(500).startswith(b"READY=1"):
+                pass  # it says how far its check is
             world = World(folder, house, made)
             world.enter("olga", token)
             yield world

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import time
 from collections.abc import Callable
@@ -74,6 +75,14 @@ class Agent:
         except grpc.RpcError as error:
             return error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED
         return True
+
+    def rest(self) -> list[str | None]:
+        """The kinds of all messages until the stream ends."""
+        kinds: list[str | None] = []
+        with contextlib.suppress(grpc.RpcError):
+            for message in self._incoming:
+                kinds.append(message.WhichOneof("message"))
+        return kinds
 
     def close(self) -> None:
         self._outgoing.put(None)

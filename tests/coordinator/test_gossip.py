@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,9 +13,11 @@ from datetime import UTC, datetime
 import pytest
 
 from coordinator import gossip as gossips
+from coordinator import replicas
 from coordinator.fleet import Fleet
 from coordinator.gossip import Gossip
 from coordinator.preparations import Preparation
+from coordinator.replicas import Replicas
 from coordinator.session import Session
 from coordinator.standing import Doing, Standing
 from coordinator.store import Store
@@ -29,6 +32,7 @@ NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 class Replica:
     fleet: Fleet
     gossip: Gossip
+    known: Replicas
     bus: Bus
     talking: asyncio.Task[None]
 
@@ -55,13 +59,17 @@ class Replica:
         self.talking = asyncio.create_task(self.gossip.run())
 
 
+def itself(name: str) -> replicas.Replica:
+    return replicas.Replica(name, f"host of {name}", "1.2.3", "db:5432/housecall", NOW)
+
+
 @contextlib.asynccontextmanager
 async def replica(name: str, url: str) -> AsyncIterator[Replica]:
     store = Store.create(url)
-    bus, fleet = bus_of(store), Fleet(name)
-    gossip = Gossip(bus, fleet)
+    bus, fleet, known = bus_of(store), Fleet(name), Replicas(itself(name))
+    gossip = Gossip(bus, fleet, known)
     bus.open(gossip.ears(lambda: None))
-    made = Replica(fleet, gossip, bus, asyncio.create_task(gossip.run()))
+    made = Replica(fleet, gossip, known, bus, asyncio.create_task(gossip.run()))
     try:
         yield made
     finally:
@@ -146,6 +154,39 @@ def test_a_replica_that_falls_silent_is_forgotten_and_found_again(postgresql_url
             await until(lambda: b.fleet.standing("north").connected)
             a.gossip.bye()
             await until(lambda: not b.fleet.standing("north").connected)
+
+    asyncio.run(story())
+
+
+def test_replicas_know_what_the_others_are_until_they_stop(postgresql_url: str) -> None:
+    async def story() -> None:
+        async with replica("a", postgresql_url) as a, replica("b", postgresql_url) as b:
+            both = [itself("a"), itself("b")]
+            await until(lambda: [a.known.all(), b.known.all()] == [both, both])
+            await b.silenced()
+            b.gossip.bye()
+            await until(lambda: a.known.all() == [itself("a")])
+
+    asyncio.run(story())
+
+
+def test_whoever_did_not_hear_itself_lately_waits_until_it_does(
+    postgresql_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gossips, "CURRENT_SECONDS", 0.3)
+
+    async def story() -> None:
+        async with replica("a", postgresql_url) as a, asyncio.timeout(20):
+            await a.gossip.current()
+            await a.silenced()
+            silent = time.monotonic()
+            await until(lambda: time.monotonic() - silent > 0.3)
+            waiting = asyncio.create_task(a.gossip.current())
+            for _ in range(10):
+                await asyncio.sleep(0)
+            assert not waiting.done()
+            a.speaks()
+            await waiting
 
     asyncio.run(story())
 

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import time
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import grpc
 import pytest
 
 from coordinator import overview as overviews
 from coordinator.fleet import Fleet
-from coordinator.store import Store
+from coordinator.rebuild import check_store
+from coordinator.replicas import Replica, Replicas
+from coordinator.store import Reader, Store
+from coordinator.store.backups import Backup, note_backup
+from coordinator.store.databases import parse_url, place
 from housecall.rpc import from_rpc_error
+from housecall.times import stamp
 from housecall.v1 import fleet_pb2, ledger_pb2, ledger_pb2_grpc
 from housecall.v1 import registry_pb2 as reg
 from housecall.v1 import statements_pb2 as pb
@@ -134,7 +139,46 @@ def test_tokens_that_can_be_used_still(coordinator: World) -> None:
     assert (token.name, token.role) == ("spiffe://test/person/later", pb.ROLE_PERSON)
     assert token.issued_at.ToDatetime(UTC) < now() < token.expires_at.ToDatetime(UTC)
     with contextlib.closing(Store(coordinator.settings.store_url)) as store, store.read() as reader:
-        facts: dict[str, Any] = {"version": "1", "serving_since": now()}
         for hours, open_ones in ((0, 1), (2, 0)):
-            at = now() + timedelta(hours=hours)
-            assert len(overviews.overview(reader, Fleet(), now=at, **facts).tokens) == open_ones
+            assert len(at(reader, now() + timedelta(hours=hours)).tokens) == open_ones
+
+
+def at(reader: Reader, moment: datetime, backup_within: float = 0) -> reg.GetOverviewResponse:
+    """The overview of one coordinator at a moment; `backup_within` in hours."""
+    within = timedelta(hours=backup_within)
+    known = Replicas(Replica("one"))
+    return overviews.overview(reader, Fleet(), known, backup_within=within, now=moment)
+
+
+def test_the_one_coordinator_is_listed(coordinator: World) -> None:
+    agent = Agent(coordinator.join("north", pb.ROLE_SITE))
+    found = overview(coordinator.operator)
+    (replica,) = found.replicas
+    assert list(found.coordinator.replicas) == [replica.name]
+    assert (replica.host, replica.sites) == (socket.gethostname(), 1)
+    assert (replica.version, replica.serving_since) == (
+        found.coordinator.version,
+        found.coordinator.serving_since,
+    )
+    assert replica.store == place(parse_url(coordinator.settings.store_url))
+    agent.close()
+
+
+def test_the_last_backup_and_whether_it_is_overdue(coordinator: World) -> None:
+    found = overview(coordinator.operator).coordinator
+    assert found.backup_overdue
+    assert not found.HasField("last_backup")
+    began = now()
+    with contextlib.closing(Store(coordinator.settings.store_url)) as store:
+        for backup in (Backup(began, 7), Backup(began - timedelta(days=1), 3)):
+            note_backup(store, backup)
+        found = overview(coordinator.operator).coordinator
+        assert found.last_backup == reg.GetOverviewResponse.Backup(
+            taken_at=stamp(began), ledger_size=7
+        )
+        assert not found.backup_overdue
+        with store.read() as reader:
+            for hours, within, overdue in ((25, 26, False), (27, 26, True), (27, 0, False)):
+                moment = began + timedelta(hours=hours)
+                assert at(reader, moment, within).coordinator.backup_overdue is overdue
+        assert check_store(store, signatures=True).differences == []

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from importlib.metadata import version
 
 import grpc
 import pytest
 
+from coordinator.store.databases import parse_url, place
 from housecall.rpc import from_rpc_error
 from housecall.v1 import fleet_pb2
 from housecall.v1 import registry_pb2 as reg
@@ -100,6 +103,26 @@ def test_every_replica_says_the_same_of_a_site_and_its_work(
     until(lambda: not site(there, operator, north.name).connected, "and that it left")
     one, other = (site(each, operator, north.name) for each in group)
     assert one == other
+
+
+def test_every_replica_lists_all_that_are_up(
+    group: Group, story: tuple[Party, Party, pb.Pin]
+) -> None:
+    """Those that serve no site, too."""
+    here, there = group
+    operator = group.world.operator
+
+    def listed(at: Replica) -> list[reg.GetOverviewResponse.Replica]:
+        return list(at.party(operator).registry.GetOverview(reg.GetOverviewRequest()).replicas)
+
+    with agent(here, story[0]):
+        until(lambda: sorted(each.sites for each in listed(there)) == [0, 1], "both are there")
+        until(lambda: listed(here) == listed(there), "and say the same")
+        for each in listed(here):
+            assert each.host == socket.gethostname()
+            assert each.version == version("housecall")
+            assert each.store == place(parse_url(group.world.settings.database_url))
+            assert each.HasField("serving_since")
 
 
 def test_every_replica_tells_how_far_a_preparation_is(

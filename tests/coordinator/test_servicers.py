@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from coordinator.caller import Caller, CallerRole, set_caller
 from coordinator.fleet import Fleet
 from coordinator.founding import House, found
 from coordinator.notary import Notary
+from coordinator.replicas import Replica, Replicas
 from coordinator.servicers.authority import AuthorityServicer
 from coordinator.servicers.ledger import LedgerServicer
 from coordinator.servicers.registry import RegistryServicer
@@ -69,7 +70,9 @@ class Bench:
             authority = self.house.authority
             servicer: object = {
                 "Ledger": LedgerServicer(self.store, ledger, notary),
-                "Registry": RegistryServicer(self.store, Fleet()),
+                "Registry": RegistryServicer(
+                    self.store, Fleet(), Replicas(Replica("one")), timedelta()
+                ),
                 "Authority": AuthorityServicer(self.store, ledger, notary, authority),
             }[service]
             wrapped = AsCaller(servicer, self.caller)
