@@ -142,7 +142,8 @@ def test_steps_are_told_without_shares(
     with serving(bench, tmp_path, consent, minimum_count) as north:
         with working(bench, north, script):
             wait_for(lambda: state(bench) == "PREPARING")
-            said = wait_for(lambda: seen(bench))
+            told = wait_for(lambda: [it for it in [seen(bench)] if it and it.step])
+            (said,) = told
             assert (said.step, dict(said.shares)) == ("prepare", {})
         wait_for(lambda: state(bench) == "OUTSTANDING")
         said = wait_for(lambda: seen(bench))
