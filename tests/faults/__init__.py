@@ -24,6 +24,7 @@
     variants.py   programs broken on purpose
     rest.py       is anything still under way?
     journals.py   what the agents' journals say
+    acknowledged.py   which orders the agents acknowledged
     ledger.py     what the ledger says
     verdict.py    lost, duplicated, stuck
     run.py        all of it in order

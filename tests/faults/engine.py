@@ -6,6 +6,7 @@ The machine's own engine is never touched.
 from __future__ import annotations
 
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Callable
@@ -34,7 +35,8 @@ REPOSITORY, TAG = "housecall-faults/busybox", "1"
 
 
 class EngineProgram:
-    """dockerd below `folder`. With `live_restore` containers go on while it is away."""
+    """dockerd below `folder`. With `live_restore` containers go on while it is away; without, which
+    is Docker's default, they end with it."""
 
     def __init__(self, folder: Path, sockets: Path, keeper: Keeper, *, live_restore: bool) -> None:
         self._folder = folder
@@ -42,12 +44,7 @@ class EngineProgram:
         self._exec = sockets / "exec"
         self.url = f"unix://{sockets / 'docker.sock'}"
         self.cgroup = f"hcfaults-{sockets.name.rpartition('-')[2]}"
-        command = ["dockerd", "--bridge=none", "--iptables=false", "--ip-forward=false"]
-        command += ["--host", self.url, "--data-root", str(self.data)]
-        command += ["--exec-root", str(self._exec), "--pidfile", str(folder / "dockerd.pid")]
-        command += ["--cgroup-parent", f"/{self.cgroup}"]
-        if live_restore:
-            command.append("--live-restore")
+        command = self._command(live_restore=live_restore)
         self.program = keeper.add(
             Program("dockerd", command, folder / "dockerd.log", before=self._forget)
         )
@@ -92,6 +89,13 @@ class EngineProgram:
             subprocess.run(["kill", "-9", str(pid)], check=False, capture_output=True)
         return killed
 
+    def terminate(self, *, live_restore: bool) -> bool:
+        """As an upgrade does; it comes back with or without live-restore."""
+        ended = self.program.send(signal.SIGTERM)
+        if ended:
+            self.program.command = self._command(live_restore=live_restore)
+        return ended
+
     def image(self) -> str:
         """The id of the one image, imported when it is not there."""
         with tempfile.TemporaryDirectory(dir=self._folder) as folder:
@@ -129,6 +133,13 @@ class EngineProgram:
             unmount_below(folder)
         shutil.rmtree(self.data, ignore_errors=True)
         shutil.rmtree(self._exec, ignore_errors=True)
+
+    def _command(self, *, live_restore: bool) -> list[str]:
+        command = ["dockerd", "--bridge=none", "--iptables=false", "--ip-forward=false"]
+        command += ["--host", self.url, "--data-root", str(self.data)]
+        command += ["--exec-root", str(self._exec), "--pidfile", str(self._folder / "dockerd.pid")]
+        command += ["--cgroup-parent", f"/{self.cgroup}"]
+        return [*command, "--live-restore"] if live_restore else command
 
     def _leftovers(self) -> list[int]:
         """Shims of this engine, and what runs below them: they outlive a daemon that was killed."""

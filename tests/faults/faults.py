@@ -83,6 +83,7 @@ INJECTIONS: dict[str, Injection] = {
     "postgres-stop": kills.postgres_stop,
     "engine-kill": kills.engine_kill,
     "engine-stop": kills.engine_stop,
+    "engine-terminate": kills.engine_terminate,
     "container-kill": kills.container_kill,
     "container-stop": kills.container_stop,
     "link-cut": link_cut,

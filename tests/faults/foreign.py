@@ -15,7 +15,7 @@ NAMES = {
 
 
 class Foreign:
-    """Two containers that sleep as long as their engine lets them."""
+    """Two containers that sleep; an engine that ended them starts them again when it comes up."""
 
     def __init__(self, engine: EngineProgram, image_id: str) -> None:
         self._engine = engine
@@ -24,19 +24,24 @@ class Foreign:
     def _start(self, name: str, image_id: str) -> str:
         made = self._engine.ask(
             lambda api: api.create_container(
-                image_id, ["sleep", "86400"], name=name, labels=NAMES[name], network_disabled=True
+                image_id,
+                ["sleep", "86400"],
+                name=name,
+                labels=NAMES[name],
+                network_disabled=True,
+                host_config=api.create_host_config(restart_policy={"Name": "always"}),
             )
         )
         self._engine.ask(lambda api: api.start(made["Id"]))
         return str(made["Id"])
 
-    def touched(self, *, survive: bool) -> list[str]:
-        """Those that are gone; those that ended too, where they `survive` their engine."""
+    def touched(self) -> list[str]:
+        """Those that are gone or do not run."""
         known = {each["Id"]: each["State"] for each in self._engine.containers()}
         return [
             f"container {name} is {known.get(number, 'gone')}"
             for name, number in self.ids.items()
-            if number not in known or (survive and known[number] != "running")
+            if known.get(number) != "running"
         ]
 
     def remove(self) -> None:

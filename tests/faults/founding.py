@@ -114,7 +114,7 @@ def _build(ground: Ground) -> World:
         committee=committee,
         newcomers=newcomers,
         people=people,
-        journals=JournalWatch(sites),
+        journals=JournalWatch(sites, [each.program.log for each in coordinators.replicas]),
         stop=stop,
     )
     stack.callback(world.journals.close)

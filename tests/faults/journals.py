@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.faults.acknowledged import Acknowledged
 from tests.faults.sites import Site
 
 POLL_S = 0.5
@@ -36,11 +37,13 @@ class Released:
 
 
 class JournalWatch:
-    """Reads every journal twice a second until it is closed."""
+    """Reads every journal twice a second until it is closed. `unwritten` are orders, each with its
+    site, that were acknowledged and not in the journal."""
 
-    def __init__(self, sites: Sequence[Site]) -> None:
-        self._sites = sites
+    def __init__(self, sites: Sequence[Site], coordinator_logs: Sequence[Path]) -> None:
+        self._sites, self._acknowledged = sites, Acknowledged(coordinator_logs)
         self.released = Released()
+        self.unwritten: set[tuple[str, int]] = set()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="journals", daemon=True)
         self._thread.start()
@@ -52,8 +55,16 @@ class JournalWatch:
     def _run(self) -> None:
         while not self._stop.wait(POLL_S):
             for site in self._sites:
-                for entry in outbox(site):
-                    self.released.entries[entry.digest] = entry
+                self._look(site)
+
+    def _look(self, site: Site) -> None:
+        for entry in outbox(site):
+            self.released.entries[entry.digest] = entry
+        acknowledged = self._acknowledged.by(site.name)  # before the journal is read
+        rows = ask(site.journal, "SELECT execution_id FROM orders")
+        if rows is not None:
+            missing = acknowledged - {row[0] for row in rows}
+            self.unwritten |= {(site.name, number) for number in missing}
 
 
 def outbox(site: Site) -> list[Entry]:

@@ -104,6 +104,14 @@ def engine_kill(world: World, fault: Fault, choice: random.Random) -> Hurt | Non
     return Hurt("dockerd and containerd") if world.engine.kill(fault.seconds) else None
 
 
+def engine_terminate(world: World, fault: Fault, choice: random.Random) -> Hurt | None:
+    """By chance it comes back as Docker is by default: without live-restore."""
+    live = choice.random() < 0.5 and world.options.live_restore
+    back = "with" if live else "without"
+    done = world.engine.terminate(live_restore=live)
+    return Hurt(f"dockerd, back {back} live-restore") if done else None
+
+
 def engine_stop(world: World, fault: Fault, choice: random.Random) -> Hurt | None:
     return _stop(world.engine.program)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 SPACING_S = 3.1
 SUBSTITUTES = 2
+OUTLASTING = 0.2
 
 
 @dataclass(frozen=True)
@@ -32,11 +33,20 @@ class Options:
 
 @dataclass(frozen=True)
 class Kind:
-    """How often a fault happens, beside others, and how long it lasts."""
+    """How often a fault happens, beside others, and how long it lasts. `patience` is the longest
+    deadline of the programs that such a fault can outlast; 0 = none that matters."""
 
     weight: int
     shortest: float
     longest: float
+    patience: float = 0.0
+
+    def lasts(self, choice: random.Random) -> float:
+        """Most are short: what comes back at once is as telling as what stays away. Some outlast
+        every deadline."""
+        if self.patience and choice.random() < OUTLASTING:
+            return self.patience * choice.uniform(1.05, 1.25)
+        return self.shortest + (self.longest - self.shortest) * choice.random() ** 2
 
 
 KINDS = {
@@ -46,18 +56,19 @@ KINDS = {
     "agent-terminate": Kind(3, 0.0, 2.0),
     "coordinator-kill": Kind(8, 0.0, 3.0),
     "coordinator-boundary": Kind(16, 3.0, 6.0),
-    "coordinator-stop": Kind(4, 0.5, 8.0),
+    "coordinator-stop": Kind(4, 0.5, 8.0, 20.0),
     "coordinator-terminate": Kind(2, 0.0, 2.0),
     "postgres-kill": Kind(4, 0.0, 3.0),
     "postgres-backend-kill": Kind(4, 0.0, 0.0),
-    "postgres-stop": Kind(3, 0.5, 6.0),
+    "postgres-stop": Kind(3, 0.5, 6.0, 25.0),
     "engine-kill": Kind(4, 0.0, 3.0),
-    "engine-stop": Kind(3, 0.5, 8.0),
+    "engine-stop": Kind(3, 0.5, 8.0, 15.0),
+    "engine-terminate": Kind(3, 0.0, 0.0),
     "container-kill": Kind(6, 0.0, 0.0),
     "container-stop": Kind(4, 0.5, 5.0),
     "link-cut": Kind(5, 0.0, 0.0),
     "link-refused": Kind(4, 0.5, 6.0),
-    "link-half-open": Kind(4, 0.5, 10.0),
+    "link-half-open": Kind(4, 0.5, 10.0, 40.0),
     "link-one-way": Kind(3, 0.5, 8.0),
     "link-slow": Kind(4, 1.0, 6.0),
     "link-throttled": Kind(3, 1.0, 6.0),
@@ -73,7 +84,7 @@ KINDS = {
     "image-lost": Kind(3, 0.5, 6.0),
     "wire-down": Kind(3, 0.5, 8.0),
     "wire-lossy": Kind(3, 1.0, 8.0),
-    "wire-silent": Kind(4, 0.5, 10.0),
+    "wire-silent": Kind(4, 0.5, 10.0, 40.0),
     "wire-rejecting": Kind(3, 0.5, 6.0),
     "wire-spent": Kind(3, 1.0, 8.0),
     "wire-slow": Kind(3, 1.0, 6.0),
@@ -112,8 +123,7 @@ def schedule(options: Options) -> list[Fault]:
         name, *instead = choice.choices([*kinds], weights, k=1 + SUBSTITUTES)
         kind = kinds[name]
         at = spacing * (number + choice.random())
-        # Most are short: what comes back at once is as telling as what stays away.
-        lasts = kind.shortest + (kind.longest - kind.shortest) * choice.random() ** 2
+        lasts = kind.lasts(choice)
         dice = choice.randrange(2**32)
         made.append(Fault(number, at, name, lasts, dice, tuple(instead)))
     return made

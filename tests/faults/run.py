@@ -127,7 +127,7 @@ def run(options: Options, say: Say) -> Verdict:
 
 
 def _reckon(world: World, verdict: Verdict) -> None:
-    verdict.found["differs"] += world.foreign.touched(survive=world.options.live_restore)
+    verdict.found["differs"] += world.foreign.touched()
     checked = world.coordinators.replicas[0].run("check")
     if checked.returncode:
         verdict.found["differs"].append(checked.stderr.strip() or checked.stdout.strip())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -10,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.plan import Options, schedule
+from tests.faults.plan import KINDS, Options, schedule
+from tests.faults.run import default_folder
 from tests.faults.variants import VARIANTS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -19,10 +21,13 @@ WORDS = ("lost", "duplicated", "stuck")
 FINDS = {
     "settled-when-sent": "link-half-open,link-one-way",
     "receipt-before-commit": "coordinator-boundary,coordinator-disk-full",
+    "acknowledged-first": "agent-boundary,agent-kill",
     "started-blindly": "agent-kill",
     "appended-twice": "agent-stop",
 }
 """For each variant the faults that bring it out; some need none."""
+SMALL = ["--seconds", "14", "--faults", "8", "--replicas", "0", "--sites", "2"]
+"""The world in which a variant is tried."""
 
 needs_root = pytest.mark.skipif(
     os.geteuid() != 0, reason="an engine, small disks and clocks of its own need root"
@@ -36,7 +41,7 @@ def harness(*words: str) -> tuple[int, dict[str, int], str]:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=250,
+        timeout=300,
         check=False,
     )
     said = VERDICT.search(done.stdout)
@@ -49,10 +54,20 @@ def harness(*words: str) -> tuple[int, dict[str, int], str]:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_nothing_is_lost_doubled_or_stuck() -> None:
-    words = ["--seed", "1", "--seconds", "25", "--faults", "20", "--sites", "2"]
+    words = ["--seed", "1", "--seconds", "45", "--faults", "36", "--sites", "2"]
     code, found, text = harness(*words)
     assert code == 0, text[-4000:]
-    assert found["faults"] >= 10
+    assert found["faults"] >= 18
+    assert [found[word] for word in WORDS] == [0, 0, 0]
+
+
+@needs_root
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_in_the_world_of_the_variants_nothing_is_wrong_without_them() -> None:
+    kinds = sorted({kind for kinds in FINDS.values() for kind in kinds.split(",")})
+    code, found, text = harness("--seed", "1", *SMALL, "--only", ",".join(kinds))
+    assert code == 0, text[-4000:]
     assert [found[word] for word in WORDS] == [0, 0, 0]
 
 
@@ -61,15 +76,24 @@ def test_nothing_is_lost_doubled_or_stuck() -> None:
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_what_is_broken_on_purpose_is_seen(variant: str) -> None:
-    """By one of a few seeds: whether a fault comes at the right moment is up to real programs."""
-    words = ["--seconds", "14", "--faults", "8", "--replicas", "0", "--sites", "2", "--rest", "5"]
-    words += ["--only", FINDS[variant], "--variant", variant]
-    for seed in ("1", "2", "3", "4", "5", "6"):
-        code, found, text = harness("--seed", seed, *words)
-        if found[VARIANTS[variant].expects]:
+    """For what it does, by one of a few seeds: whether a fault comes at the right moment is up to
+    real programs."""
+    words = [*SMALL, "--rest", "5", "--only", FINDS[variant], "--variant", variant]
+    for seed in (1, 2, 3, 4, 5, 6):
+        code, found, text = harness("--seed", str(seed), *words)
+        if seen := findings(seed, variant):
             break
-    assert found[VARIANTS[variant].expects] > 0, text[-4000:]
+    assert seen, text[-4000:]
+    assert found[VARIANTS[variant].expects] >= len(seen)
     assert code == 1
+
+
+def findings(seed: int, variant: str) -> list[str]:
+    """Those of a run that say what its variant does wrong."""
+    verdict = default_folder(ROOT, seed, variant) / "verdict.json"
+    broken = VARIANTS[variant]
+    lines = json.loads(verdict.read_text())[broken.expects]
+    return [line for line in lines if re.search(broken.says, line)]
 
 
 def test_a_seed_decides_the_schedule(tmp_path: Path) -> None:
@@ -79,3 +103,13 @@ def test_a_seed_decides_the_schedule(tmp_path: Path) -> None:
     assert made(1) == made(1)
     assert made(1) != made(2)
     assert len(made(1)) >= 300
+
+
+def test_some_faults_outlast_every_deadline(tmp_path: Path) -> None:
+    faults = schedule(Options(seed=1, seconds=12000, faults=0, folder=tmp_path))
+    for name, kind in KINDS.items():
+        lasts = [fault.seconds for fault in faults if fault.kind == name]
+        outlasting = [seconds for seconds in lasts if kind.patience and seconds > kind.patience]
+        assert bool(outlasting) == bool(kind.patience)
+        assert len(outlasting) < len(lasts) / 3
+        assert all(seconds <= kind.longest for seconds in lasts if seconds not in outlasting)

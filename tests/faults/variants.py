@@ -15,10 +15,12 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Variant:
-    """`program` is who is broken, `expects` the word of the verdict that must not be 0."""
+    """`program` is who is broken; `expects` is the word of the verdict that must not be 0, and
+    `says` what one of its findings must say: a pattern."""
 
     program: str
     expects: str
+    says: str
     apply: Callable[[], None]
 
 
@@ -36,7 +38,7 @@ def settled_when_sent() -> None:
 
 
 def receipt_before_commit() -> None:
-    """Acknowledged before it is journalled: the coordinator answers, and commits a little later."""
+    """A statement's receipt comes first: the coordinator answers, and commits a little later."""
     from coordinator.notary import Notary
     from coordinator.store.writer import Writer
 
@@ -77,6 +79,22 @@ def receipt_before_commit() -> None:
     Notary._answer = answer_first  # type: ignore[method-assign]
 
 
+def acknowledged_first() -> None:
+    """An order is acknowledged before it is journalled: the agent answers, and writes it down a
+    little later."""
+    from agent.session import Session
+    from housecall.v1 import fleet_pb2
+
+    take = Session._order
+
+    def answer_first(self: Session, order: fleet_pb2.Order) -> None:
+        self.say(order_accepted=fleet_pb2.OrderAccepted(execution_id=order.execution_id))
+        threading.Event().wait(0.1)
+        take(self, order)
+
+    Session._order = answer_first  # type: ignore[method-assign]
+
+
 def started_blindly() -> None:
     """A step is started without a look at what runs already, and under a new name each time."""
     from agent.engines.docker import DockerEngine
@@ -108,9 +126,15 @@ def appended_twice() -> None:
     Batch.find = lambda self, envelope_digest: None  # type: ignore[method-assign]
 
 
+_UNKEPT = r"receipt for entry \d+, found at|accepted in the outbox, not in the ledger"
 VARIANTS = {
-    "settled-when-sent": Variant("agent", "lost", settled_when_sent),
-    "receipt-before-commit": Variant("coordinator", "lost", receipt_before_commit),
-    "started-blindly": Variant("agent", "duplicated", started_blindly),
-    "appended-twice": Variant("coordinator", "duplicated", appended_twice),
+    "settled-when-sent": Variant(
+        "agent", "lost", r"accepted in the outbox, not in the ledger", settled_when_sent
+    ),
+    "receipt-before-commit": Variant("coordinator", "lost", _UNKEPT, receipt_before_commit),
+    "acknowledged-first": Variant(
+        "agent", "lost", r"acknowledged it and had not written it down", acknowledged_first
+    ),
+    "started-blindly": Variant("agent", "duplicated", r"ran twice at once", started_blindly),
+    "appended-twice": Variant("coordinator", "duplicated", r"is at entries", appended_twice),
 }

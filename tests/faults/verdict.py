@@ -1,7 +1,8 @@
 """The reckoning: lost, duplicated, stuck, and whatever else is not as it must be.
 
 lost        accepted or released, and not in the ledger where its receipt says; a checkpoint
-            that the ledger does not continue; a result that was not made from what it names
+            that the ledger does not continue; a result that was not made from what it names;
+            an order that a site acknowledged and had not written down
 duplicated  in the ledger twice; two outcomes of one order; a container that ran twice at once;
             a step that ran again after it had succeeded
 stuck       an order, step, statement, review or container that has not ended
@@ -50,6 +51,7 @@ def reckon(world: World, history: History, verdict: Verdict) -> None:
     _check_released(world, history, verdict)
     _check_checkpoints(world, history, verdict)
     _check_orders(history, verdict)
+    _check_acknowledged(world, verdict)
     _check_results(world, history, verdict)
     _check_containers(world, verdict)
     verdict.found["lost"] += history.gaps
@@ -110,6 +112,13 @@ def _check_orders(history: History, verdict: Verdict) -> None:
             verdict.found["stuck"].append(f"{what} has no outcome")
         if len(outcomes) > 1:
             verdict.found["duplicated"].append(f"{what} ended more than once: {outcomes}")
+
+
+def _check_acknowledged(world: World, verdict: Verdict) -> None:
+    """What a site takes on is in its journal before it says so."""
+    for site, number in sorted(world.journals.unwritten):
+        what = f"order {number}: {site} acknowledged it"
+        verdict.found["lost"].append(f"{what} and had not written it down")
 
 
 def _check_results(world: World, history: History, verdict: Verdict) -> None:
