@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
 import uuid
 from collections.abc import Iterator
@@ -12,11 +13,13 @@ from pathlib import Path
 import pytest
 
 from agent.engines.docker import DockerEngine
+from agent.engines.docker.failures import refusal
 from agent.engines.docker.lines import lines
-from agent.engines.docker.processes import may_run
+from agent.engines.docker.processes import may_run, waits
 from agent.engines.port import MAX_LOG_LINE_BYTES, Exit, Limits, Mount, StepSpec
 from housecall.errors import Kind, Refusal
 from tests.agent import images
+from tests.agent.site import wait_for
 
 LIMITS = Limits(memory_bytes=2**26, cpus=1, pids=32, tmp_bytes=2**22, log_bytes=2**20)
 NOWHERE = "sha256:" + "f" * 64
@@ -221,6 +224,18 @@ def test_what_runs_is_known_by_the_kernel(engine: DockerEngine, spec: StepSpec) 
     assert not may_run(container_id, socket)
     assert may_run(container_id, None), "an engine elsewhere: who knows"
     assert may_run(container_id, Path("/no/such/socket"))
+
+
+def test_a_process_that_waits_for_its_start_has_not_begun() -> None:
+    named = "printf 'runc:[2:INIT]' > /proc/$$/comm; read line"
+    with subprocess.Popen(["sh", "-c", named], stdin=subprocess.PIPE) as process:
+        wait_for(lambda: waits(Path(f"/proc/{process.pid}")))
+    assert not waits(Path("/proc/self"))
+
+
+@pytest.mark.parametrize("words", ["id already in use", "task 44e4: already exists"])
+def test_what_a_killed_engine_left_is_to_be_looked_for(words: str) -> None:
+    assert refusal("STEP_START_FAILED", words).code == "STEP_EXISTS"
 
 
 def test_a_created_container_is_started_once(engine: DockerEngine, spec: StepSpec) -> None:

@@ -41,7 +41,7 @@ def harness(*words: str) -> tuple[int, dict[str, int], str]:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=500,
         check=False,
     )
     said = VERDICT.search(done.stdout)

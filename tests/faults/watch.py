@@ -1,8 +1,9 @@
 """Which containers ran when, read past the engine: from the kernel's control groups.
 
 The engine may be dead or stopped while its containers live on. Every container of the harness's
-engine has a group below one parent; a group with processes is a container that runs. Whose it is
-stands in the engine's own file about it, on its disk.
+engine has a group below one parent; a group with processes is a container that runs, unless all of
+them wait for runc to start it, as a killed engine leaves them. Whose it is stands in the engine's
+own file about it, on its disk.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ POLL_S = 0.1
 SOON_S = 2.0
 GROUPS = Path("/sys/fs/cgroup")
 LABEL = "housecall."
+WAITING = "runc:[2:INIT]"
 
 
 def remove_groups(cgroup: str) -> None:
@@ -28,6 +30,13 @@ def remove_groups(cgroup: str) -> None:
         for group in (*parent.glob("*"), parent):
             with suppress(OSError):
                 group.rmdir()
+
+
+def _began(pid: int) -> bool:
+    """False of one that is gone, too."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/comm").read_text().rstrip() != WAITING
+    return False
 
 
 @dataclass
@@ -111,7 +120,7 @@ class Watch:
                 yield from (name for name in names if self._lives(name))
 
     def _lives(self, container_id: str) -> bool:
-        return bool(self.processes(container_id))
+        return any(_began(pid) for pid in self.processes(container_id))
 
     def _meet(self, container_id: str, now: float) -> Run | None:
         """None while the engine has not written down what it is."""

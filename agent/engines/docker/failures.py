@@ -21,7 +21,7 @@ def refusal(code: str, text: str) -> Refusal:
     """The engine's own words decide where they name a cause that people can mend."""
     if "no space left on device" in text.lower():
         return Refusal(Kind.EXHAUSTED, "DISK_FULL", f"{text}; free space for the engine")
-    if re.search(r"container name .* is already in use|already exists", text):
+    if re.search(r"container name .* is already in use|id already in use|already exists", text):
         return Refusal(Kind.CONFLICT, "STEP_EXISTS", f"{text}; look for it")
     if re.search(r"could not select device driver|nvidia-container|no known GPU", text):
         next_step = "install the NVIDIA container toolkit or run without GPUs"
