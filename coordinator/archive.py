@@ -31,7 +31,6 @@ log = logging.getLogger(__name__)
 
 PAGE = 500
 ENTRIES_A_FILE = 10_000
-_CHECKPOINT = b'{"checkpoint": '
 
 
 @dataclass(frozen=True)
@@ -52,11 +51,14 @@ class Archive:
     def __init__(self, folder: Path, ledger: Ledger) -> None:
         self._folder, self._ledger = folder, ledger
         self._failed = False
+        self._path: Path | None = None
+        self._end = 0
         with self._reachable(), ExitStack() as stack:
             self._lock = stack.enter_context(hold(folder))
-            self._path, self._end, self._newest = self._mended()
+            self._newest = self._found()
             stack.pop_all()
-        self.size = self._newest.size if self._newest else 0
+        self.size = self._newest.checkpoint.size if self._newest else 0
+        self._last = self._newest.entries[-1].envelope_digest if self._newest else ""
 
     def __enter__(self) -> Archive:
         return self
@@ -66,7 +68,23 @@ class Archive:
 
     def check(self, reader: Reader) -> None:
         """Refuses where the store is not what was archived, or older than that."""
-        size = reader.tree_size()
+        self._require_continued(reader, reader.tree_size())
+        newest = self._newest and self._newest.checkpoint
+        if newest and merkle.root(newest.size, reader.node) != newest.root:
+            raise self._parted()
+
+    def follow(self, reader: Reader, size: int) -> None:
+        """Bring it up to `size` entries of a store; they are on the disk when it returns.
+
+        Refuses ARCHIVE_FAILED; the next call writes what is missing then. And refuses where the
+        store does not continue what was archived, as one that came back without its last commits.
+        """
+        self._require_continued(reader, size)
+        with self._reachable():
+            while self.size < size:
+                self._append(reader.entries(self.size, min(PAGE, size - self.size)), reader)
+
+    def _require_continued(self, reader: Reader, size: int) -> None:
         if self.size > size:
             raise Refusal(
                 Kind.NOT_READY,
@@ -75,17 +93,11 @@ class Archive:
                 f"{self._folder}: empty the store and restore the backup with `--archive`, so "
                 "that nothing is lost that sites have receipts for",
             )
-        if self._newest and merkle.root(self.size, reader.node) != self._newest.root:
-            raise invalid(self._folder, f"its first {self.size} entries are not the store's")
+        if self.size and reader.entry(self.size - 1).envelope_digest != self._last:
+            raise self._parted()
 
-    def follow(self, reader: Reader, size: int) -> None:
-        """Bring it up to `size` entries of a store; they are on the disk when it returns.
-
-        Refuses ARCHIVE_FAILED; the next call writes what is missing then.
-        """
-        with self._reachable():
-            while self.size < size:
-                self._append(reader.entries(self.size, min(PAGE, size - self.size)), reader)
+    def _parted(self) -> Refusal:
+        return invalid(self._folder, f"its first {self.size} entries are not the store's")
 
     @contextmanager
     def _reachable(self) -> Iterator[None]:
@@ -110,7 +122,7 @@ class Archive:
         """A block behind the last one that is whole."""
         size = self.size + len(entries)
         path, end = self._path, self._end
-        if path is None or self.size - _first(path) >= ENTRIES_A_FILE:
+        if path is None or not path.exists() or self.size - _first(path) >= ENTRIES_A_FILE:
             path, end = self._folder / f"entries-{self.size:012}.jsonl", 0
             path.touch(mode=0o600)
             sync(self._folder)
@@ -122,21 +134,20 @@ class Archive:
             file.seek(end)
             _write(file, block)
         sync(path)
-        self._path, self._end, self.size = path, end + len(block), size
+        self._path, self._end = path, end + len(block)
+        self.size, self._last = size, entries[-1].envelope_digest
 
-    def _mended(self) -> tuple[Path | None, int, Checkpoint | None]:
-        """The file to go on with, where its last whole block ends, and what that signs."""
-        for path in reversed(_files(self._folder)):
-            end, signed = 0, None
-            with path.open("rb") as file:
-                for line in file:
-                    if line.startswith(_CHECKPOINT) and line.endswith(b"\n"):
-                        end, signed = file.tell(), line
-            if signed:
-                checked = _checked(path, json.loads(signed), self._ledger.verifier_key)
-                return path, end, checked
-            path.unlink()  # begun, and cut off within its first block
-        return None, 0, None
+    def _found(self) -> Block | None:
+        """The newest whole block; the next one comes behind it, over what a crash cut off."""
+        newest = None
+        for path in _files(self._folder)[-2:]:  # the newest file may hold no whole block yet
+            self._path, self._end = path, 0
+            for block, end in _whole(path, self._ledger.verifier_key):
+                newest, self._end = block, end
+        begun = newest.checkpoint.size if newest else 0
+        if self._path and not self._end and _first(self._path) != begun:
+            raise invalid(self._path, f"it holds nothing whole, and does not begin at {begun}")
+        return newest
 
 
 def blocks(folder: Path, verifier_key: str) -> Iterator[Block]:
@@ -148,21 +159,29 @@ def blocks(folder: Path, verifier_key: str) -> Iterator[Block]:
     if not files:
         raise invalid(folder, "it holds no entries")
     for path in files:
-        entries: list[LedgerEntry] = []
-        with path.open("rb") as file:
-            for line in file:
-                if not line.endswith(b"\n"):
-                    break  # cut off
-                said = _parsed(path, line)
-                if "checkpoint" in said:
-                    yield Block(entries, _checked(path, said, verifier_key))
-                    entries = []
-                else:
-                    entries.append(_entry(path, said))
+        for block, _ in _whole(path, verifier_key):
+            yield block
+
+
+def _whole(path: Path, verifier_key: str) -> Iterator[tuple[Block, int]]:
+    """The blocks of a file, each with the offset of its end; not one that was cut off."""
+    entries: list[LedgerEntry] = []
+    end = 0
+    with path.open("rb") as file:
+        for line in file:
+            if not line.endswith(b"\n"):
+                return
+            end += len(line)
+            said = _parsed(path, line)
+            if "checkpoint" in said:
+                yield Block(entries, _checked(path, said, verifier_key)), end
+                entries = []
+            else:
+                entries.append(_entry(path, said))
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted(folder.glob("entries-*.jsonl"))
+    return sorted(folder.glob(f"entries-{'[0-9]' * 12}.jsonl"))
 
 
 def _first(path: Path) -> int:

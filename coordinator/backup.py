@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,16 +69,16 @@ def back_up(settings: Settings, out: Path) -> Taken:
 
 
 def restore(
-    settings: Settings, source: Path, progress: Progress = silent, archive: Path | None = None
+    settings: Settings, source: Path, progress: Progress = silent, archives: Sequence[Path] = ()
 ) -> Taken:
     """Fill an empty database, and the state folder where it is empty, from the backup `source`,
-    and what came after it from `archive`."""
+    and what came after it from `archives`, one of each coordinator that had one."""
     house, checkpoint = _open_backup(settings, source)
     _check_keys(settings.state_dir, source)
     with _rebuilt(source / DATABASE, progress) as rebuilt:
         with rebuilt.read() as reader:
             _check_backup(source, reader, house, checkpoint)
-        if archive:
+        for archive in archives:
             _bring_forward(rebuilt, archive, house, progress)
         with rebuilt.read() as reader:
             _copy_files(source, settings.state_dir)

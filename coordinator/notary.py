@@ -171,13 +171,13 @@ class Notary:
         try:
             writer.begin()
             batch = Batch(writer, [digest(job.envelope) for job in jobs])
+            self._keep(writer, batch)
             noes: list[Callable[[], None]] = []
             outcomes = [done for job in jobs if (done := self._consider(writer, batch, job, noes))]
             batch.flush()
             writer.commit()
             answers = self._receipts(batch, outcomes)
-            if self._archive:
-                self._archive.follow(writer, batch.size)
+            self._keep(writer, batch)
             writer.end()
         except Exception as error:
             writer.abandon()
@@ -190,21 +190,27 @@ class Notary:
 
     def _settle_after(self, error: Exception, jobs: list[_Job], *, again: bool) -> Writer:
         """A batch failed. Where the connection was lost nobody knows whether it was committed: all
-        are tried once more, and those that were are found. Otherwise each is tried by itself, so
-        that one that cannot be taken does not hold up its neighbours. The last word of a store that
-        fails is a no."""
+        are tried once more, and those that were are found. What the archive refuses is refused to
+        all. Otherwise each is tried by itself, so that one that cannot be taken does not hold up
+        its neighbours. The last word of a store that fails is a no."""
         writer = self._store.writer()
         refusal = self._store.refusal(error)
         lost = refusal is not None and refusal.code == "STORE_UNREACHABLE"
         if lost and again and jobs:
             return self._settle(writer, jobs, again=False)
-        if len(jobs) > 1 and not lost:
+        if len(jobs) > 1 and not lost and not isinstance(error, Refusal):
             for job in jobs:
                 writer = self._settle(writer, [job])
             return writer
         for job in jobs:
             job.future.set_exception(refusal or refusal_of(error))
         return writer
+
+    def _keep(self, writer: Writer, batch: Batch) -> None:
+        """In the archive, too: before a batch, so that nothing is appended that could not go there,
+        and after it."""
+        if self._archive:
+            self._archive.follow(writer, batch.size)
 
     def _consider(
         self, writer: Writer, batch: Batch, job: _Job, noes: list[Callable[[], None]]

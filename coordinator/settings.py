@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -80,6 +80,18 @@ class Settings(BaseSettings):
         ge=0,
         description="`admin status` warns where the last backup is older; 0 = it never warns.",
     )
+
+    @field_validator("archive_dir", mode="before")
+    @classmethod
+    def _nowhere(cls, value: object) -> object:
+        return None if value == "" else value
+
+    @field_validator("archive_dir")
+    @classmethod
+    def _elsewhere(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        if value and (not value.is_absolute() or value == info.data.get("state_dir")):
+            raise ValueError("expected an absolute path other than state_dir")
+        return value
 
     @field_validator("metrics_listen")
     @classmethod

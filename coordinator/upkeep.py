@@ -134,18 +134,21 @@ def backup(config: Path | None, state_dir: Path | None, out: Path) -> None:
 @click.argument("source", type=click.Path(path_type=Path), metavar="BACKUP")
 @click.option(
     "--archive",
+    "archives",
+    multiple=True,
     type=click.Path(path_type=Path, exists=True, file_okay=False),
-    help="Folder with the archive: what came after the backup is appended from it.",
+    help="Folder with an archive: what came after the backup is appended from it. Give the one of "
+    "every coordinator.",
 )
 def restore(
-    config: Path | None, state_dir: Path | None, source: Path, archive: Path | None
+    config: Path | None, state_dir: Path | None, source: Path, archives: tuple[Path, ...]
 ) -> None:
     """Fill an empty database and state folder from BACKUP, which is verified first."""
     from coordinator import backup
 
     settings = read_settings(config, state_dir=state_dir)
     with _files(), _alone(settings):
-        taken = backup.restore(settings, source, Progress(), archive)
+        taken = backup.restore(settings, source, Progress(), archives)
     click.echo(f"{taken.size} entries, root {taken.root.hex()}: restored")
 
 

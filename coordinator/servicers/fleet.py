@@ -34,7 +34,8 @@ MOST_IN_FLIGHT = 256
 MOST_PREPARING = 1000
 HELLO_SECONDS = 10.0
 OPENING_SECONDS = 30.0
-ANSWERS = ("receipted", "refused")
+TO_ANY = ("receipted", "refused", "superseded")
+"""What a stream is told that is served no more: answers to its own statements, and its end."""
 T = TypeVar("T")
 
 
@@ -78,8 +79,9 @@ class FleetServicer(fleet_pb2_grpc.FleetServicer):
         """Answers at once; the rest is for the agent that is served, and waits until this replica
         has heard whether that is still this one. What an older stream misses a newer one is told.
         """
-        if self._fleet.is_served(session) and message.WhichOneof("message") not in ANSWERS:
-            await self._gossip.current()
+        if message.WhichOneof("message") not in TO_ANY:
+            if self._fleet.is_served(session):
+                await self._gossip.current()
             if not self._fleet.is_served(session):
                 return
         await context.write(message)

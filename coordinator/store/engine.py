@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import URL, Engine, exc
+from sqlalchemy import URL, Engine, event, exc
 from sqlmodel import Session
 
 from coordinator.store import schema
@@ -139,6 +139,8 @@ class Store(Database):
 
     def _open_sessions(self) -> None:
         self._nodes: dict[tuple[int, int], bytes] = {}
+        # Behind a new connection may be a server that lost the last commits.
+        event.listen(self.engine, "connect", lambda *_: self._nodes.clear())
         moment = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
         newest = {"isolation_level": "READ COMMITTED"}
         postgresql = self.dialect == "postgresql"
@@ -153,7 +155,7 @@ class Store(Database):
 
     def writer(self) -> Writer:
         """The one writer's session: it sees its own rows before they are committed."""
-        return Writer(Session(self._writers, autoflush=False))
+        return Writer(Session(self._writers, autoflush=False), self._nodes)
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,8 @@ CHANNEL = "housecall_ledger"
 class Writer(Reader):
     """Used by the notary's thread only."""
 
-    def __init__(self, session: Session) -> None:
-        super().__init__(session)
+    def __init__(self, session: Session, nodes: dict[tuple[int, int], bytes] | None = None) -> None:
+        super().__init__(session, nodes)
         self._held: dict[tuple[type[SQLModel], Any], SQLModel] = {}
         self._next_ids: dict[type[SQLModel], int] = {}
         self._pending = False

@@ -72,7 +72,7 @@ def test_what_was_answered_is_in_it(settings: Settings, house: House, folder: Pa
         for entry in block.entries
     ]
     assert found_again[1:] == [each.envelope for each in answered]
-    assert sizes(folder, house) == [2, 3, 4], "entry 0 came with the first"
+    assert sizes(folder, house) == [1, 2, 3, 4]
     for path in folder.glob("*.jsonl"):
         assert path.stat().st_mode & 0o077 == 0, path
 
@@ -97,7 +97,7 @@ def test_a_block_that_was_cut_off_is_written_again(
     (path,) = folder.glob("*.jsonl")
     whole = path.read_bytes()
     os.truncate(path, len(whole) - cut)
-    assert sizes(folder, house) == [2, 3]
+    assert sizes(folder, house) == [1, 2, 3]
     append(settings, house, folder, 0)
     with (
         contextlib.closing(Store(settings.store_url)) as store,
@@ -128,7 +128,12 @@ def test_a_full_disk_is_no_answer_and_no_loss(
                 notary.append(envelope, scribe.caller)
             with store.read() as reader:
                 known = reader.entry_by_digest(digest(envelope))
+                size = reader.tree_size()
             assert known is not None, "it is in the ledger, and unanswered"
+            with pytest.raises(Refusal, match="ARCHIVE_FAILED"):
+                notary.append(scribe.envelope(), scribe.caller)
+            with store.read() as reader:
+                assert reader.tree_size() == size, "nothing more is appended until there is room"
             subprocess.run(["mount", "-o", "remount,size=4m", str(disk)], check=True)
             accepted = notary.append(envelope, scribe.caller)
             assert accepted.index == known.ledger_index
@@ -158,7 +163,7 @@ def test_a_backup_is_brought_forward(settings: Settings, house: House, folder: P
     taken = back_up(settings, out)
     answered = append(settings, house, folder, 3)
     target = Settings(state_dir=folder.parent / "restored")
-    brought = restore(target, out, archive=folder)
+    brought = restore(target, out, archives=[folder])
     assert (taken.size, brought.size) == (3, 6)
     assert verify.check_checkpoint(brought.checkpoint, house.ledger.verifier_key).size == 6
     with contextlib.closing(Store(target.store_url)) as store, store.read() as reader:
@@ -178,7 +183,7 @@ def test_everyone_goes_on_after_the_disk_was_lost(tmp_path: Path) -> None:
         late = register_model(mona, "said after the backup")
         settings, house = made.settings, made.house
     shutil.rmtree(settings.state_dir)
-    restore(settings, tmp_path / "backup", archive=tmp_path / "archive")
+    restore(settings, tmp_path / "backup", archives=[tmp_path / "archive"])
     with running(settings, house), connect(mona.identity) as channel:
         again = Party(mona.identity, channel)
         assert register_model(again, "said later").id == late.id + 1
@@ -241,7 +246,7 @@ def test_an_archive_that_was_changed_brings_nothing(
     (path,) = folder.glob("*.jsonl")
     harm(path)
     target, out = Settings(state_dir=folder.parent / "restored"), folder.parent / "backup"
-    assert refused(lambda: restore(target, out, archive=folder)) == "ARCHIVE_INVALID"
+    assert refused(lambda: restore(target, out, archives=[folder])) == "ARCHIVE_INVALID"
     assert not target.state_dir.exists()
 
 
@@ -260,6 +265,73 @@ def test_anothers_archive_is_refused(settings: Settings, house: House, folder: P
         Archive(folder, house.ledger) as archive,
     ):
         assert refused(lambda: archive.check(reader)) == "ARCHIVE_INVALID"
+
+
+def test_a_store_that_lost_its_last_commits_is_not_followed(
+    settings: Settings, house: House, folder: Path
+) -> None:
+    """As a standby may, that takes over while the coordinator serves."""
+    scribe = Scribe(house)
+    with (
+        contextlib.closing(Store(settings.store_url)) as store,
+        Archive(folder, house.ledger) as archive,
+    ):
+        with Notary(store, house.ledger, archive=archive) as notary:
+            notary.append(scribe.envelope(), scribe.caller)
+        lose_the_last(store)
+        assert refused_to(store, house, archive) == "STORE_BEHIND_ARCHIVE"
+        with Notary(store, house.ledger) as notary:
+            notary.append(scribe.envelope(), scribe.caller)
+        assert refused_to(store, house, archive) == "ARCHIVE_INVALID"
+    assert sizes(folder, house) == [1, 2]
+
+
+def refused_to(store: Store, house: House, archive: Archive) -> str:
+    scribe = Scribe(house)
+    with Notary(store, house.ledger, archive=archive) as notary:
+        return refused(lambda: notary.append(scribe.envelope(), scribe.caller))
+
+
+def lose_the_last(store: Store) -> None:
+    store.engine.dispose()
+    with store.engine.begin() as connection:
+        for sql in (
+            "DELETE FROM ledger_entry WHERE ledger_index = 1",
+            "DELETE FROM ledger_node WHERE (level = 0 AND number = 1) OR level > 0",
+            "DELETE FROM join_token",
+        ):
+            connection.exec_driver_sql(sql)
+
+
+def test_what_is_not_its_own_is_left_alone(house: House, folder: Path) -> None:
+    folder.mkdir()
+    foreign = folder / "entries-2024.jsonl"
+    foreign.write_text("somebody else's\n")
+    Archive(folder, house.ledger).__exit__()
+    late = folder / "entries-000000000007.jsonl"
+    late.write_text("cut off")
+    assert refused(lambda: Archive(folder, house.ledger)) == "ARCHIVE_INVALID"
+    assert (foreign.read_text(), late.read_text()) == ("somebody else's\n", "cut off")
+
+
+def test_several_archives_are_brought_together(
+    settings: Settings, house: House, folder: Path
+) -> None:
+    """One of each coordinator: the longest counts, whatever comes first."""
+    out, others = folder.parent / "backup", folder.parent / "others"
+    back_up(settings, out)
+    append(settings, house, folder, 3)
+    append(settings, house, others, 1)
+    for number, archives in enumerate(([folder, others], [others, folder])):
+        target = Settings(state_dir=folder.parent / f"restored {number}")
+        assert restore(target, out, archives=archives).size == 5
+
+
+@pytest.mark.parametrize("where", ["here", "/var/lib/housecall-coordinator"])
+def test_an_archive_is_elsewhere(where: str) -> None:
+    with pytest.raises(ValueError, match="an absolute path other than state_dir"):
+        Settings(archive_dir=Path(where))
+    assert Settings.model_validate({"archive_dir": ""}).archive_dir is None
 
 
 def test_the_programs(tmp_path: Path) -> None:
