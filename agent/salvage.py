@@ -1,7 +1,8 @@
 """Saving a journal that cannot be read: what its whole pages hold, written over the last backup.
 
 The damaged file gets a second name first, and is read from a copy. The new journal takes its place
-in one move: a salvage that is cut off begins again with all that there was. What neither the
+in one move: a salvage that is cut off begins again with all that there was. While its log is taken
+away, a note stands in its place that no agent can open: it names the damaged file. What neither the
 damaged file nor the backup holds is made again: orders come again with the next Welcome, and a
 statement that is sent again gets the same receipt. Numbers that may have been given out are not
 given out again, so that no folder or container of lost work is taken for another's.
@@ -18,7 +19,8 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.journal_file import BACKUP, is_lost, open_journal
+from agent.journal_file import BACKUP, SQLITE_MAGIC, is_lost, open_journal
+from agent.journal_schema import SCHEMA_VERSION
 from housecall.errors import Kind, Refusal
 
 SIDE_FILES = ("-wal", "-shm")
@@ -52,10 +54,11 @@ def salvage(path: Path) -> Salvaged:
         based = _based_on(backup, made)
         with closing(open_journal(made)) as target:
             rows = {table: _copy(copied, target, table) for table in _tables(target)}
+            _keep_schema(target)
             _skip_numbers(target, _given_out(path.with_name("executions")))
             target.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             target.execute("PRAGMA journal_mode=DELETE")
-        _replace(path, made)
+        _replace(path, made, damaged)
     return Salvaged(rows, based, damaged)
 
 
@@ -123,6 +126,12 @@ def _copy(damaged: Path, target: sqlite3.Connection, table: str) -> int:
     return len(found)
 
 
+def _keep_schema(target: sqlite3.Connection) -> None:
+    """The tables are the newest ones; among the rows is the schema that the damaged ones had."""
+    sql = "INSERT OR REPLACE INTO facts VALUES ('schema_version', ?)"
+    target.execute(sql, (str(SCHEMA_VERSION),))
+
+
 def _rows(source: sqlite3.Connection, table: str, order: str) -> Iterator[sqlite3.Row]:
     sql = f"SELECT rowid AS rowid_, * FROM {table} ORDER BY rowid {order}"  # noqa: S608 - own names
     yield from source.execute(sql)
@@ -149,29 +158,47 @@ def _skip_numbers(target: sqlite3.Connection, given_out: int) -> None:
 
 
 def _set_aside_before(path: Path) -> Path | None:
-    """The second name of this very file, from a salvage that was cut off."""
+    """What the note in the journal's place names, from a salvage that was cut off."""
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        head = file.read(1000)
     found = path.parent.glob(f"{path.name}.damaged-*")
-    return next((each for each in found if path.exists() and each.samefile(path)), None)
+    return next((each for each in found if head == _note(each)), None)
+
+
+def _note(damaged: Path) -> bytes:
+    """Refused by `open_journal` as damaged."""
+    return bytes(len(SQLITE_MAGIC)) + damaged.name.encode()
 
 
 def _set_aside(path: Path) -> Path:
-    """The same files under a second name; that of the journal itself comes last."""
+    """The same files under a second name; that of the journal itself comes last. A name that it has
+    already is used again, with the log of now: it may have been in use since."""
     number = 1
     while (damaged := path.with_name(f"{path.name}.damaged-{number}")).exists():
+        if damaged.samefile(path):
+            break
         number += 1
     for suffix in (*SIDE_FILES, ""):
         side = Path(f"{path}{suffix}")
+        Path(f"{damaged}{suffix}").unlink(missing_ok=True)
         if side.exists():
-            Path(f"{damaged}{suffix}").unlink(missing_ok=True)
             os.link(side, f"{damaged}{suffix}")
     _sync(path.parent)
     return damaged
 
 
-def _replace(path: Path, made: Path) -> None:
-    """In one move, once no log of the damaged journal can be taken for one of the new journal's."""
-    with made.open("rb") as file:
-        os.fsync(file.fileno())
+def _replace(path: Path, made: Path, damaged: Path) -> None:
+    """In one move, once no log of the damaged journal can be taken for one of the new journal's.
+    Without its log the damaged one might be opened: the note takes its place first."""
+    note = made.with_name("note")
+    note.write_bytes(_note(damaged))
+    for ready in (note, made):
+        with ready.open("rb") as file:
+            os.fsync(file.fileno())
+    note.replace(path)
+    _sync(path.parent)
     for suffix in SIDE_FILES:
         Path(f"{path}{suffix}").unlink(missing_ok=True)
     made.replace(path)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
+import sqlite3
 import stat
 from contextlib import closing
 from pathlib import Path
@@ -13,13 +15,15 @@ from click.testing import CliRunner
 
 from agent.__main__ import main
 from agent.journal import Journal
+from agent.journal_schema import SCHEMA_VERSION
 from agent.records import Execution, KeptStep, Order, Outgoing, State
 from agent.salvage import NUMBERS_SKIPPED, salvage
 from housecall.errors import Refusal
 from tests.agent.dying import dying
 
+RELEASED = Path(__file__).parent / "released"
 COUNT = 60
-SALVAGE_STEPS = 24
+SALVAGE_STEPS = 32
 """More than a salvage changes names and opens databases: the last ones come to their end."""
 
 
@@ -81,6 +85,20 @@ def test_without_a_backup_what_can_be_read_is_all(tmp_path: Path) -> None:
     assert found.rows["executions"] > 0
     with closing(Journal(path)) as journal:
         assert len(journal.executions()) == found.rows["executions"]
+
+
+def test_an_older_journal_is_saved_into_the_newest_schema(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    with closing(sqlite3.connect(path)) as raw:
+        raw.executescript((RELEASED / "journal-1.sql").read_text())
+    cut(path, 0.97)
+    found = salvage(path)
+    assert found.rows["facts"] > 0
+    with closing(Journal(path)) as journal:
+        assert journal.fact("schema_version") == str(SCHEMA_VERSION)
+        assert journal.fact("cursor") == "5"
+        assert [each.envelope for each in journal.waiting()] == [b"one"]
+        assert journal.open_orders()[0].bundle == b"bundle"
 
 
 @pytest.mark.parametrize("gone", [False, True], ids=["empty", "gone"])
@@ -147,3 +165,50 @@ def test_a_salvage_killed_at_any_step_loses_nothing(tmp_path: Path) -> None:
         with closing(Journal(path)) as journal:
             assert journal.fact("late") == "1"
             assert len(journal.executions()) > COUNT // 2, "more than the backup has"
+
+
+def test_a_journal_in_use_since_a_salvage_was_cut_off_is_not_given_its_old_log(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "journal.sqlite"
+    filled(path)
+    with closing(Journal(path)) as journal:
+        journal.set_fact("late", "old")
+        os.link(path, f"{path}.damaged-1")
+        shutil.copy2(f"{path}-wal", f"{path}.damaged-1-wal")
+        journal.set_fact("late", "new")
+    with pytest.raises(Refusal) as refused:
+        salvage(path)
+    assert refused.value.code == "JOURNAL_WHOLE"
+    cut(path, 0.97)
+    assert salvage(path).damaged.name == "journal.sqlite.damaged-1"
+    with closing(Journal(path)) as journal:
+        assert journal.fact("late") == "new"
+
+
+def test_a_journal_whose_log_a_salvage_took_away_is_not_opened_without_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "there" / "journal.sqlite"
+    filled(tmp_path / "source" / path.name)
+    with closing(Journal(tmp_path / "source" / path.name)) as journal:
+        journal.set_fact("late", "1")
+        shutil.copytree(tmp_path / "source", path.parent)
+    replace = Path.replace
+
+    def cut_off(self: Path, target: Path) -> Path:
+        if (self.name, target) == ("new.sqlite", path):
+            raise InterruptedError
+        return replace(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("agent.salvage._require_damaged", lambda path: None)
+        patch.setattr(Path, "replace", cut_off)
+        with pytest.raises(InterruptedError):
+            salvage(path)
+    with pytest.raises(Refusal) as refused:
+        Journal(path)
+    assert refused.value.code == "JOURNAL_DAMAGED"
+    assert salvage(path).damaged.name == "journal.sqlite.damaged-1"
+    with closing(Journal(path)) as journal:
+        assert journal.fact("late") == "1"
