@@ -42,18 +42,24 @@ class Effects:
             source = self._journal.execution(released).source_id
             self._journal.set_blob(released_blob(entries[-1]), str(source).encode())
         if "execution" in effect:
-            order = self._journal.execution(effect["execution"]).execution_id
-            if order and not self._journal.set_outcome(order, entries[-1].envelope_digest):
-                raise Refusal(
-                    Kind.CONFLICT, "ORDER_ENDED", f"order {order} has its outcome already"
-                )
-            self._journal.update_execution(
-                effect["execution"],
-                state=State(effect["state"]),
-                reason=effect.get("reason", ""),
-                step="",
+            self._end(effect, entries[-1].envelope_digest)
+
+    def _end(self, effect: Mapping[str, Any], outcome: str) -> None:
+        """A no says which state it answers (`expected`): in any other it comes too late."""
+        execution = self._journal.execution(effect["execution"])
+        order, expected = execution.execution_id, effect.get("expected", execution.state)
+        if execution.state != expected:
+            raise Refusal(
+                Kind.CONFLICT,
+                "REVIEW_DECIDED",
+                f"execution {execution.id}: expected it {expected.lower()}, got it "
+                f"{execution.state.lower()}; somebody else decided it just now",
             )
-            self._journal.close_reviews(effect["execution"], effect["state"])
+        if order and not self._journal.set_outcome(order, outcome):
+            raise Refusal(Kind.CONFLICT, "ORDER_ENDED", f"order {order} has its outcome already")
+        state, reason = State(effect["state"]), effect.get("reason", "")
+        self._journal.update_execution(execution.id, state=state, reason=reason, step="")
+        self._journal.close_reviews(execution.id, state)
 
     def _become_operational(self, number: int, fingerprint: str) -> None:
         dataset = self._catalog.get(str(number))

@@ -87,10 +87,11 @@ class Orders:
             self.received(kept, began)
 
     def _require_trusted(self, verified: Verified) -> None:
+        before = self._journal.trusted(verified.signer)  # trust may be given at any moment
         try:
             require_same_person(self._journal, verified)
         except Refusal:
-            self._untrusted[verified.signer] = self._journal.trusted(verified.signer)
+            self._untrusted[verified.signer] = before
             raise
 
     def trusted_anew(self) -> bool:
@@ -197,9 +198,8 @@ class Orders:
         if decision.run == "allow":
             self._runs.start_ordered(execution.id, recipe)
         elif decision.run == "refuse":
-            self.outcomes.refuse(
-                execution, "CONSENT_REFUSED", by_policy(decision.policy_digest, decision.rule)
-            )
+            rule = by_policy(decision.policy_digest, decision.rule)
+            self.outcomes.refuse(execution, "CONSENT_REFUSED", rule, expected=State.ORDERED)
         else:
             self._ask(execution)
 
@@ -214,11 +214,13 @@ class Orders:
     def _fail(self, execution: Execution, refusal: Refusal) -> None:
         entitled = refusal.code != "ORDER_NOT_ENTITLED"
         state = State.FAILED if entitled else State.REFUSED
-        self.outcomes.ended(
-            self._journal.update_execution(
+        with self._journal.transaction():
+            if self._journal.execution(execution.id).state is not State.ORDERED:
+                return  # cancelled, or taken from the cache, while it was considered
+            failed = self._journal.update_execution(
                 execution.id, state=state, reason=refusal.code, problem=refusal.message
             )
-        )
+        self.outcomes.ended(failed)
 
 
 def _invalid(execution_id: int, expected: str, got: str = "something else") -> Refusal:

@@ -40,9 +40,13 @@ class Outcomes:
         self._results, self._releases = results, releases
         self.changed: Callable[[Execution], None] = lambda _: None
 
-    def refuse(self, execution: Execution, reason: str, releaser: pb.Releaser) -> None:
-        """The site's no, with CONSENT_REFUSED or RELEASE_REFUSED."""
-        self._end(replace(execution, state=State.REFUSED, reason=reason), releaser)
+    def refuse(
+        self, execution: Execution, reason: str, releaser: pb.Releaser, *, expected: State
+    ) -> bool:
+        """The site's no, with CONSENT_REFUSED or RELEASE_REFUSED. False when it is no longer in
+        the state `expected`: it was decided, or cancelled, meanwhile."""
+        refused = replace(execution, state=State.REFUSED, reason=reason)
+        return self._end(refused, releaser, expected=expected)
 
     def ended(self, execution: Execution) -> None:
         """An ordered execution has its result, or has none."""
@@ -89,10 +93,11 @@ class Outcomes:
             execution.benchmark_id, execution.model_id, execution.dataset_id
         ).model
 
-    def _end(self, execution: Execution, releaser: pb.Releaser) -> None:
+    def _end(self, execution: Execution, releaser: pb.Releaser, **found: State) -> bool:
+        """False when the order has its outcome already, or something else came first."""
         order = self._journal.order(execution.execution_id)
         if order is None or order.outcome:
-            return
+            return False
         said = pb.ExecutionEnded(
             execution_id=execution.execution_id,
             state=ENDINGS[execution.state],
@@ -101,20 +106,22 @@ class Outcomes:
         )
         subjects = {f"execution {execution.execution_id}": order.envelope_digest}
         item = Item(said, subjects, f"ended:{execution.execution_id}", execution.dataset_id)
-        self._send(execution, item, execution.state)
+        return self._send(execution, item, execution.state, **found)
 
-    def _send(self, execution: Execution, item: Item, state: State) -> None:
-        """5."""
+    def _send(self, execution: Execution, item: Item, state: State, **found: State) -> bool:
+        """5. False when something else came first."""
         try:
             effect = {"execution": execution.id, "state": state, "reason": execution.reason}
-            self._releases.send(item, effect)
+            self._releases.send(item, effect | found)
         except Refusal as refusal:
-            if refusal.code != "ORDER_ENDED":
+            if refusal.code not in ("ORDER_ENDED", "REVIEW_DECIDED"):
                 raise
+            return False
+        return True
 
     def _who_ended(self, execution: Execution) -> pb.Releaser:
         """The person who cancelled it; else the policy releases the code of its end."""
-        if execution.cancelled_by:
+        if execution.state is State.CANCELLED and execution.cancelled_by:
             return pb.Releaser.FromString(execution.cancelled_by)
         return self._by_rule("failures")
 

@@ -58,19 +58,18 @@ class Reviews:
             return self._releases.release(draft, uid)[0]
         recipe = self._orders.recipe(shown.execution)
         if not self._runs.start_ordered(shown.execution.id, recipe):
-            raise Refusal(
-                Kind.CONFLICT,
-                "REVIEW_DECIDED",
-                f"review {number}: somebody else decided it just now",
-            )
+            raise _decided(number)
         return None
 
     def refuse(self, number: int, uid: int) -> Outgoing | None:
         """No: the order ends REFUSED, by this user."""
         shown = self.get(number, uid)
-        release = shown.review.kind == "RELEASE"
-        reason = "RELEASE_REFUSED" if release else "CONSENT_REFUSED"
-        self._outcomes.refuse(shown.execution, reason, local_user(uid))
+        reason, expected = "CONSENT_REFUSED", State.WAITING_CONSENT
+        if shown.review.kind == "RELEASE":
+            reason, expected = "RELEASE_REFUSED", State.WAITING_RELEASE
+        user = local_user(uid)
+        if not self._outcomes.refuse(shown.execution, reason, user, expected=expected):
+            raise _decided(number)
         order = self._journal.order(shown.execution.execution_id)
         if order is None:
             return None
@@ -93,6 +92,14 @@ class Reviews:
             item = self._results.item(execution, execution.purpose, local_user(uid), order=True)
             payload = statement.build(item.predicate, item.subjects)
         return Shown(review, execution, order, payload, digest_of([payload]))
+
+
+def _decided(number: int) -> Refusal:
+    return Refusal(
+        Kind.CONFLICT,
+        "REVIEW_DECIDED",
+        f"review {number}: somebody else decided it just now",
+    )
 
 
 def _differs(number: int, shown: str, approved: str) -> Refusal:

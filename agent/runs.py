@@ -98,28 +98,34 @@ class Runs:
 
     def start_ordered(self, local_id: int, recipe: Recipe) -> bool:
         """Run what was ordered and consented to; shares a run of the same content. False when it
-        was begun, or cancelled, meanwhile."""
+        was begun, refused or cancelled meanwhile."""
         key = _job_key(recipe.key, False)
         self._let_stop(key)
         with self._lock:
-            if self._journal.execution(local_id).state not in CONSIDERED:
-                return False
-            execution = self._from_cache(local_id, recipe)
             job = self._worker.find(key)
-            if execution is None and job is None:
-                queued = self._take_on(local_id, key=recipe.key, state=State.QUEUED)
-                self._queue(queued, recipe)
-                return True
-            if execution is None and (shared := self._sharing(self._sources[key])):
-                state, source_id = shared[0].state, shared[0].source_id
-                self._take_on(local_id, key=recipe.key, state=state, source_id=source_id)
-                return True
-        if execution is not None:
+            with self._journal.transaction():  # a no may come at any moment
+                if self._journal.execution(local_id).state not in CONSIDERED:
+                    return False
+                execution = self._from_cache(local_id, recipe) or self._join(local_id, recipe, job)
+            if execution is not None and job is None and execution.state is State.QUEUED:
+                self._queue(execution, recipe)
+        if execution is None:
+            assert job is not None
+            job.wait()  # it has ended, but for its thread
+            return self.start_ordered(local_id, recipe)
+        if execution.state is State.WAITING_RELEASE:
             self.ended(execution)
-            return True
-        assert job is not None
-        job.wait()  # it has ended, but for its thread
-        return self.start_ordered(local_id, recipe)
+        return True
+
+    def _join(self, local_id: int, recipe: Recipe, job: Job | None) -> Execution | None:
+        """Queued where there is no job; else it shares the job's run, None when that has ended."""
+        if job is None:
+            return self._take_on(local_id, key=recipe.key, state=State.QUEUED)
+        shared = self._sharing(self._sources[job.key])
+        if not shared:
+            return None
+        state, source_id = shared[0].state, shared[0].source_id
+        return self._take_on(local_id, key=recipe.key, state=state, source_id=source_id)
 
     def _take_on(self, local_id: int, **changes: Any) -> Execution:
         """A yes and what follows from it are written down together."""

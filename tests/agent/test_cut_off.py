@@ -13,6 +13,8 @@ from agent import catalog as states
 from agent.disk import disk_full
 from agent.journal import Journal
 from agent.records import State
+from agent.release import local_user
+from housecall import statement
 from housecall.errors import Refusal
 from housecall.v1 import site_pb2
 from housecall.v1 import statements_pb2 as pb
@@ -89,6 +91,25 @@ def test_an_end_that_was_refused_is_said_once_more_and_not_for_ever(
     order = agent.journal.order(number)
     assert order is not None
     assert order.outcome == said[1]
+
+
+def test_who_cancelled_has_not_released_the_failure_that_follows(bench: Bench, north: Site) -> None:
+    number = bench.order(ready_with_second(bench, north))
+    wait_for(north.reviews)
+    agent = north.agent
+    agent.link.close()
+    wait_for(lambda: not agent.link.state.connected)
+    (local,) = agent.journal.executions(execution_id=number)
+    agent.orders.cancel(local.id, local_user(0))
+    releasers = []
+    for _ in range(2):
+        (entry,) = agent.journal.waiting()
+        said = statement.unverified(entry.envelope).predicate
+        assert isinstance(said, pb.ExecutionEnded)
+        releasers.append(said.releaser)
+        agent.releases.refuse(entry.envelope_digest, ("invalid", "REASON_INVALID", "no such"))
+    assert releasers[0] == local_user(0)
+    assert releasers[1].policy.rule == "failures"
 
 
 def test_a_cancelled_order_stops_though_its_end_found_no_room(bench: Bench, tmp_path: Path) -> None:

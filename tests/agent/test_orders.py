@@ -12,7 +12,8 @@ import yaml
 
 from agent.local.messages import sent
 from agent.records import Execution, Outgoing, State
-from housecall.errors import Refusal
+from agent.release import by_policy, local_user
+from housecall.errors import Kind, Refusal
 from housecall.rpc import refusals
 from housecall.v1 import registry_pb2 as reg
 from housecall.v1 import site_pb2
@@ -103,6 +104,72 @@ def test_a_person_may_refuse(bench: Bench, north: Site, approve_run: bool) -> No
     ended = wait_ended(bench, number)
     assert ended.state == pb.EXECUTION_STATE_REFUSED
     assert ended.reason == ("RELEASE_REFUSED" if approve_run else "CONSENT_REFUSED")
+
+
+@pytest.mark.parametrize("approve_run", [False, True])
+def test_a_no_that_comes_right_after_a_yes_is_too_late(
+    bench: Bench, north: Site, monkeypatch: pytest.MonkeyPatch, approve_run: bool
+) -> None:
+    number, agent = bench.order(ready_with_second(bench, north)), north.agent
+    (review,) = wait_for(agent.journal.reviews)
+    if approve_run:
+        agent.reviews.approve(review.id, agent.reviews.get(review.id, 0).digest, 0)
+        (review,) = wait_for(agent.journal.reviews)
+    outcomes, digest = agent.orders.outcomes, agent.reviews.get(review.id, 0).digest
+    refuse = outcomes.refuse
+
+    def late(*values: Any, **named: Any) -> bool:
+        agent.reviews.approve(review.id, digest, 0)
+        return refuse(*values, **named)
+
+    monkeypatch.setattr(outcomes, "refuse", late)
+    with pytest.raises(Refusal) as caught, north.api() as api:
+        api.RefuseReview(site_pb2.RefuseReviewRequest(id=review.id))
+    assert caught.value.code == "REVIEW_DECIDED"
+    assert not agent.journal.sent_about(f"ended:{number}")
+    if not approve_run:
+        (review,) = wait_for(agent.journal.reviews)
+        assert review.kind == "RELEASE"
+        agent.reviews.approve(review.id, agent.reviews.get(review.id, 0).digest, 0)
+    assert wait_ended(bench, number).state == pb.EXECUTION_STATE_SUCCEEDED
+
+
+def test_a_no_in_the_midst_of_a_yes_is_too_late(
+    bench: Bench, north: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number, agent = bench.order(ready_with_second(bench, north)), north.agent
+    (review,) = wait_for(agent.journal.reviews)
+    (local,) = agent.journal.executions(execution_id=number)
+    recipe, cached, codes = agent.orders.recipe(local), agent.runs.cached, []
+
+    def refuse() -> None:
+        with pytest.raises(Refusal) as caught:
+            agent.reviews.refuse(review.id, 0)
+        codes.append(caught.value.code)
+
+    no = threading.Thread(target=refuse)
+
+    def slow(*values: Any, **named: Any) -> Execution | None:
+        no.start()
+        no.join(0.5)  # it waits for the yes
+        return cached(*values, **named)
+
+    monkeypatch.setattr(agent.runs, "cached", slow)
+    assert agent.runs.start_ordered(local.id, recipe)
+    no.join()
+    assert codes == ["REVIEW_NOT_FOUND"]
+    assert not agent.journal.sent_about(f"ended:{number}")
+
+
+def test_a_policys_no_leaves_what_is_no_longer_considered(bench: Bench, north: Site) -> None:
+    number, agent = bench.order(ready_with_second(bench, north)), north.agent
+    wait_for(agent.journal.reviews)
+    (local,) = agent.journal.executions(execution_id=number)
+    rule = by_policy("sha256:a", "no")
+    outcomes = agent.orders.outcomes
+    assert not outcomes.refuse(local, "CONSENT_REFUSED", rule, expected=State.ORDERED)
+    assert agent.journal.execution(local.id).state is State.WAITING_CONSENT
+    assert agent.journal.open_orders()
 
 
 def test_a_policy_refuses(bench: Bench, tmp_path: Path) -> None:
@@ -236,6 +303,23 @@ def test_an_order_whose_decision_fails_ends_with_a_code(
     monkeypatch.setattr(north.agent.orders.outcomes, "decide", broken)
     ended = wait_ended(bench, bench.order(second))
     assert (ended.state, ended.reason) == (pb.EXECUTION_STATE_FAILED, "INTERNAL")
+
+
+def test_an_order_that_is_cancelled_while_its_decision_fails_stays_cancelled(
+    bench: Bench, north: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second, agent = ready_with_second(bench, north), north.agent
+
+    def gone(execution: Execution) -> None:
+        agent.orders.cancel(execution.id, local_user(0))
+        raise Refusal(Kind.NOT_FOUND, "MODEL_NOT_FOUND", "gone")
+
+    monkeypatch.setattr(agent.orders, "recipe", gone)
+    number = bench.order(second)
+    assert wait_ended(bench, number).state == pb.EXECUTION_STATE_CANCELLED
+    wait_for(lambda: not agent.worker.find(f"order:{number}"))
+    (local,) = agent.journal.executions(execution_id=number)
+    assert (local.state, local.reason) == (State.CANCELLED, "CANCELLED")
 
 
 def test_a_cancelled_execution_says_by_whom(bench: Bench, north: Site) -> None:

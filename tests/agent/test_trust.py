@@ -5,13 +5,14 @@ from __future__ import annotations
 from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import pytest
 from click.testing import CliRunner
 
 from agent.__main__ import main
 from agent.journal import Journal
+from agent.orders import Orders
 from agent.registry import require_same_person
 from housecall import client
 from housecall.errors import Refusal
@@ -48,6 +49,27 @@ def test_another_enrolment_waits_for_a_person(tmp_path: Path) -> None:
     with closing(Journal(tmp_path / "journal.sqlite")) as journal:
         require_same_person(journal, another)
         require_same_person(journal, first)
+
+
+def test_a_trust_that_is_given_in_the_same_moment_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nothing, another = cast(Any, None), enrolled_in("b")
+    with closing(Journal(tmp_path / "journal.sqlite")) as journal:
+        orders = Orders(journal, nothing, nothing, nothing, nothing, nothing)
+        require_same_person(journal, enrolled_in("a"))
+
+        def trusted_right_after(journal: Journal, verified: Verified) -> None:
+            try:
+                require_same_person(journal, verified)
+            finally:
+                journal.trust(verified.signer, verified.enrolment_digest)
+
+        monkeypatch.setattr("agent.orders.require_same_person", trusted_right_after)
+        with pytest.raises(Refusal):
+            orders._require_trusted(another)
+        assert orders.trusted_anew()
+        assert not orders.trusted_anew()
 
 
 def test_an_order_of_who_enrolled_anew_is_taken_once_a_person_trusts_them(north: Site) -> None:
