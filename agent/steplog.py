@@ -13,11 +13,17 @@ TAIL_BYTES = 4096
 
 def set_aside(path: Path) -> None:
     """What is at `path` becomes `.1`, and so on: another try begins."""
+    _before(path).unlink(missing_ok=True)
     for number in range(KEPT_FILES, 0, -1):
         older = path.with_name(f"{path.name}.{number}")
         newer = path.with_name(f"{path.name}.{number - 1}") if number > 1 else path
         if newer.exists():
             newer.replace(older)
+
+
+def _before(path: Path) -> Path:
+    """What was cut off the beginning of a log that became too long."""
+    return path.with_name(f"{path.name}.before")
 
 
 class StepLog:
@@ -51,7 +57,7 @@ class StepLog:
             self._open()
         elif self._size > MAX_LOG_BYTES:
             self._close()
-            set_aside(self._path)
+            self._path.replace(_before(self._path))
             self._open()
         assert self._file is not None
         notice = f"\n({self._left_out} lines could not be written)\n" if self._left_out else ""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from agent.disk import require_room
@@ -21,7 +22,6 @@ from agent.step import Cage, Step, too_long
 from agent.steplog import StepLog
 from agent.uptime import elapsed
 from agent.worker import SHUTDOWN, Stop
-from housecall.errors import Refusal
 from housecall.rpc import refusal_of
 
 POLL_S = 0.5
@@ -32,10 +32,12 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Told:
-    """How many lines of a container's log were passed on, and when the last came (monotonic)."""
+    """How many lines of a container's log were passed on, when the last came (monotonic), and by
+    whom: the last watch that began. An engine that went away may leave the one before listening."""
 
     lines: int = 0
     at: float = 0.0
+    by: Watch | None = None
 
 
 class Watch:
@@ -46,23 +48,24 @@ class Watch:
     ) -> None:
         self._engine, self._cage, self._step, self._kept = engine, cage, step, kept
         self._feed, self._told = feed, told
-        told.at = time.monotonic()
+        self._heard = 0  # lines, by the last hearing
+        self._ended: Exit | None = None
+        told.at, told.by = time.monotonic(), self
 
     def until_end(self, container_id: str, stop: Stop) -> Exit:
         """How it ended. Raises `Refusal` when it must end (STEP_TIMEOUT, STEP_SILENT, DISK_FULL,
         STEP_STOPPED), or when the engine or the container is gone."""
         over = threading.Event()
-        follower = threading.Thread(target=self._follow, args=(container_id, over), daemon=True)
+        given = (container_id, over)
+        follower = threading.Thread(target=self._follow, args=given, name="log", daemon=True)
         follower.start()
         try:
-            ended = self._wait(container_id, stop)
+            self._ended = self._wait(container_id, stop)
+        finally:
             over.set()
-            follower.join(LOG_END_S)
-        except Refusal:
-            over.set()
-            follower.join(0 if stop.reason == SHUTDOWN else POLL_S)
-            raise
-        return ended
+            cut_short_s = 0 if stop.reason == SHUTDOWN else POLL_S
+            follower.join(cut_short_s if self._ended is None else LOG_END_S)
+        return self._ended
 
     def _wait(self, container_id: str, stop: Stop) -> Exit:
         looked = time.monotonic()
@@ -83,21 +86,35 @@ class Watch:
             raise too_long("STEP_SILENT", self._step, "a line of output", clocks.silence_s)
 
     def _follow(self, container_id: str, over: threading.Event) -> None:
-        """Again and again until it is over: a log may break off alone."""
-        while True:
-            try:
-                self._hear(container_id)
-            except Exception as error:
-                extra = {"owner": self._step.owner, "code": refusal_of(error).code}
-                log.warning("log broke off", extra=extra)
-            if over.wait(2 * POLL_S):
-                return
+        """Again and again until it is over: a log may break off alone, also just before the end."""
+        while not over.is_set():
+            self._hear(container_id)
+            over.wait(2 * POLL_S)
+        if self._ended is not None:
+            self._hear(container_id)
 
     def _hear(self, container_id: str) -> None:
+        try:
+            lines = self._engine.logs(container_id)
+            self._keep(lines if self._ended is None else self._unless_heard(lines))
+        except Exception as error:
+            extra = {"owner": self._step.owner, "code": refusal_of(error).code}
+            log.warning("log broke off", extra=extra)
+
+    def _unless_heard(self, lines: Iterator[str]) -> list[str]:
+        """The whole log of a container that ended, if the last hearing missed some of it. What is
+        kept is written anew only then."""
+        whole = list(lines)
+        return whole if len(whole) > self._heard else []
+
+    def _keep(self, lines: Iterable[str]) -> None:
         """Those lines that were passed on before are no sign of life."""
         with StepLog(self._step.log) as kept:
-            for number, line in enumerate(self._engine.logs(container_id), start=1):
+            for number, line in enumerate(lines, start=1):
+                if self._told.by is not self:
+                    return  # another watch writes this log by now
                 kept.write(line)
+                self._heard = number
                 if number > self._told.lines:
                     self._told.lines, self._told.at = number, time.monotonic()
                     self._feed.emit(LogLine(self._step.task, line))

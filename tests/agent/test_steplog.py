@@ -31,14 +31,21 @@ def test_each_try_has_its_own_and_the_oldest_goes(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
 
 
-def test_a_long_one_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_one_is_cut_beside_those_of_earlier_tries(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(steplog, "MAX_LOG_BYTES", 10)
     path = tmp_path / "infer.log"
-    write(path, "0123456789", "next")
-    assert (path.read_text(), path.with_name("infer.log.1").read_text()) == (
-        "next\n",
-        "0123456789\n",
-    )
+    write(path, "try 1")
+    set_aside(path)
+    write(path, "0123456789", "9876543210", "next")
+    assert {each.name: each.read_text() for each in tmp_path.iterdir()} == {
+        "infer.log": "next\n",
+        "infer.log.before": "9876543210\n",
+        "infer.log.1": "try 1\n",
+    }
+    set_aside(path)
+    assert not path.with_name("infer.log.before").exists(), "it belonged to that try"
 
 
 def test_a_full_disk_costs_lines_and_nothing_else(tmp_path: Path) -> None:
