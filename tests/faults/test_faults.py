@@ -20,7 +20,7 @@ VERDICT = re.compile(r"^faults (\d+), lost (\d+), duplicated (\d+), stuck (\d+)"
 WORDS = ("lost", "duplicated", "stuck")
 FINDS = {
     "settled-when-sent": "link-half-open,link-one-way",
-    "receipt-before-commit": "coordinator-boundary,coordinator-disk-full",
+    "receipt-before-commit": "coordinator-kill",
     "acknowledged-first": "agent-boundary,agent-kill",
     "started-blindly": "agent-kill",
     "appended-twice": "agent-stop",

@@ -68,7 +68,7 @@ def receipt_before_commit() -> None:
     def answer_first(self: Notary, answers: Any) -> None:
         answer(self, answers)
         if uncommitted:
-            threading.Event().wait(0.1)
+            threading.Event().wait(0.5)
             writer = uncommitted.pop()
             commit(writer)
             end(writer)
