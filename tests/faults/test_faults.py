@@ -21,11 +21,9 @@ WORDS = ("lost", "duplicated", "stuck")
 FINDS = {
     "settled-when-sent": "link-half-open,link-one-way",
     "acknowledged-first": "agent-boundary,agent-kill",
-    "started-blindly": "agent-kill",
-    "appended-twice": "agent-stop",
 }
-"""For each variant the faults that bring it out; some need none. `receipt-before-commit` takes a
-longer run than a test may: by hand."""
+"""For each variant the faults that bring it out; some need none. The other variants
+take a longer run than a test may: by hand."""
 SMALL = ["--seconds", "14", "--faults", "8", "--replicas", "0", "--sites", "2"]
 """The world in which a variant is tried."""
 
