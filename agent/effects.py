@@ -45,9 +45,12 @@ class Effects:
             self._end(effect, entries[-1].envelope_digest)
 
     def _end(self, effect: Mapping[str, Any], outcome: str) -> None:
-        """A no says which state it answers (`expected`): in any other it comes too late."""
+        """A no says which state it answers (`expected`), a yes answers what waits for release: in
+        any other state they come too late. How it ended otherwise, it ended already."""
         execution = self._journal.execution(effect["execution"])
-        order, expected = execution.execution_id, effect.get("expected", execution.state)
+        order, state = execution.execution_id, State(effect["state"])
+        waited = State.WAITING_RELEASE if state is State.SUCCEEDED else execution.state
+        expected = effect.get("expected", waited)
         if execution.state != expected:
             raise Refusal(
                 Kind.CONFLICT,
@@ -57,7 +60,7 @@ class Effects:
             )
         if order and not self._journal.set_outcome(order, outcome):
             raise Refusal(Kind.CONFLICT, "ORDER_ENDED", f"order {order} has its outcome already")
-        state, reason = State(effect["state"]), effect.get("reason", "")
+        reason = effect.get("reason", "")
         self._journal.update_execution(execution.id, state=state, reason=reason, step="")
         self._journal.close_reviews(execution.id, state)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ import yaml
 from agent.local.messages import sent
 from agent.records import Execution, Outgoing, State
 from agent.release import by_policy, local_user
+from agent.results import name_of
 from housecall.errors import Kind, Refusal
 from housecall.rpc import refusals
 from housecall.v1 import registry_pb2 as reg
@@ -159,6 +161,32 @@ def test_a_no_in_the_midst_of_a_yes_is_too_late(
     no.join()
     assert codes == ["REVIEW_NOT_FOUND"]
     assert not agent.journal.sent_about(f"ended:{number}")
+
+
+def test_a_release_that_comes_right_after_a_cancellation_is_too_late(
+    bench: Bench, north: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number, agent = bench.order(ready_with_second(bench, north)), north.agent
+    (review,) = wait_for(agent.journal.reviews)
+    agent.reviews.approve(review.id, agent.reviews.get(review.id, 0).digest, 0)
+    (review,) = wait_for(agent.journal.reviews)
+    (local,) = agent.journal.executions(execution_id=number)
+    name = name_of(local)
+    with north.api() as api:
+        *_, event = api.DraftResult(site_pb2.DraftResultRequest(name=name))
+    ended, codes = agent.runs.ended, []
+
+    def late(execution: Execution) -> None:
+        with pytest.raises(Refusal) as caught:
+            agent.releases.release(event.draft.digest, os.getuid())
+        codes.append(caught.value.code)
+        ended(execution)
+
+    monkeypatch.setattr(agent.runs, "ended", late)
+    agent.runs.cancel(local.id, "enough")
+    assert codes == ["REVIEW_DECIDED"]
+    assert not agent.journal.sent_about(f"result:{name}")
+    assert wait_ended(bench, number).state == pb.EXECUTION_STATE_CANCELLED
 
 
 def test_a_policys_no_leaves_what_is_no_longer_considered(bench: Bench, north: Site) -> None:
