@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from agent.settings import Settings
 from tests.agent import site
+from tests.agent.gated import Gate, allowing
 from tests.agent.site import Bench, Site
 
 
@@ -23,3 +25,19 @@ def north(bench: Bench, tmp_path: Path) -> Iterator[Site]:
     with site.serving(bench, tmp_path, settings) as made:
         yield made
     shutil.rmtree(settings.state_dir.parent, ignore_errors=True)
+
+
+@pytest.fixture
+def gate() -> Gate:
+    return Gate()
+
+
+@pytest.fixture
+def settings(bench: Bench, gate: Gate, tmp_path: Path) -> Settings:
+    """Of a site whose dataset is approved, with model 2 behind the gate."""
+    made = site.enrolled(bench, tmp_path)
+    made = made.model_copy(update={"policy_file": allowing(tmp_path)})
+    with site.serving(bench, tmp_path, made) as north:
+        north.ready()
+        bench.approve_model(bench.add_model("gated", gate.infer))
+    return made

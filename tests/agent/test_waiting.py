@@ -1,0 +1,112 @@
+"""Orders wait for an engine that is away and for room; outputs are complete or absent."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from agent.records import Execution, State
+from agent.settings import Settings
+from tests.agent import site
+from tests.agent.fake_engine import FakeStep
+from tests.agent.gated import (
+    Gate,
+    allowing,
+    succeeded,
+    waiting_model,
+)
+from tests.agent.site import Bench, wait_for
+from tests.faults.disks import Disk
+
+RESERVE = 16 * 2**20
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Disk]:
+    disk = Disk(tmp_path / "disk", 64)
+    assert disk.small, "mounting a tmpfs needs root"
+    yield disk
+    disk.close()
+
+
+def test_an_engine_that_goes_away_and_comes_back_costs_nothing(
+    bench: Bench, gate: Gate, settings: Settings, tmp_path: Path
+) -> None:
+    with site.serving(bench, tmp_path, settings) as north:
+        execution = waiting_model(north, gate)
+        bench.engine.unreachable = True
+        gate.opened.set()
+        wait_for(lambda: gate.steps[0].exit)
+        bench.engine.unreachable = False
+        wait_for(lambda: succeeded(north, execution))
+    assert len(gate.steps) == 1
+
+
+def test_an_order_waits_for_an_engine_that_is_away(
+    bench: Bench, gate: Gate, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent.runs.RETRY_S", 0.05)
+    gate.opened.set()
+    with site.serving(bench, tmp_path, settings) as north:
+        bench.engine.unreachable = True
+        north.bench.order(north.bench.models[1])
+
+        def waits() -> Execution | None:
+            found = north.agent.journal.executions(state=State.QUEUED)
+            return found[0] if found and found[0].reason == "ENGINE_UNREACHABLE" else None
+
+        execution = wait_for(waits)
+        seen: list[Execution] = []
+        north.agent.runs.changed = seen.append
+        wait_for(lambda: [each.state for each in seen].count(State.QUEUED) == 3)
+        assert seen[-1].updated_at == execution.updated_at, "it waits since it was first away"
+        bench.engine.unreachable = False
+        wait_for(lambda: succeeded(north, execution))
+        assert north.agent.journal.execution(execution.id).reason == ""
+
+
+def test_an_order_waits_for_room_and_gives_up_on_what_fills_the_disk(
+    bench: Bench, tmp_path: Path, small_disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent.runs.RETRY_S", 0.05)
+    monkeypatch.setattr("agent.watch.DISK_POLL_S", 0.0)
+    started: list[FakeStep] = []
+
+    def greedy(step: FakeStep) -> int:
+        started.append(step)
+        out = step.path("/out")
+        (out / "large").write_bytes(bytes(shutil.disk_usage(out).free - RESERVE // 4))
+        return 143 if step.stopping.wait(20) else 0
+
+    state = small_disk.path / "state"
+    made = site.enrolled(bench, tmp_path, state_dir=state, disk_reserve_bytes=RESERVE)
+    made = made.model_copy(update={"policy_file": allowing(tmp_path)})
+    with site.serving(bench, tmp_path, made) as north:
+        north.ready()
+        bench.approve_model(bench.add_model("greedy", greedy))
+        small_disk.fill(RESERVE // 2)
+        north.bench.order(north.bench.models[1])
+        wait_for(lambda: [e for e in north.agent.journal.executions() if e.reason == "DISK_FULL"])
+        assert not started, "foreseen: not started"
+        small_disk.free()
+        (failed,) = wait_for(lambda: north.agent.journal.executions(state=State.FAILED))
+    assert failed.reason == "DISK_FULL"
+    assert len(started) == 5
+
+
+def test_outputs_are_complete_or_absent(bench: Bench, settings: Settings, tmp_path: Path) -> None:
+    def half(step: FakeStep) -> int:
+        (step.path("/out") / "half").write_text("1")
+        return 1
+
+    model = bench.add_model("half", half)
+    bench.approve_model(model)
+    with site.serving(bench, tmp_path, settings) as north:
+        bench.order(model)
+        (failed,) = wait_for(lambda: north.agent.journal.executions(state=State.FAILED))
+    folder = settings.state_dir / "executions" / str(failed.id)
+    assert not (folder / "predictions").exists()
+    assert not (folder / "results.yaml").exists()
