@@ -1,27 +1,23 @@
-"""`python -m tests.agent.dying WORK PATH...`: does the work at each path, in a
-process of its own that is killed (SIGKILL, by itself) right before the n-th step at the n-th path.
+"""`python -m tests.agent.dying WORK PATH...`: does the work at each path, and is killed a step
+later at each (`tests/dying.py`).
 
     open     a step is a statement that SQLite is given
     salvage  a step is a change of a file's name, or a database that is opened
     deliver  a step is a file of an output that is opened or renamed
-
-Prints a line a process: `killed`, or `done` where it came to its end first.
 """
 
 from __future__ import annotations
 
-import os
-import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from agent.journal import Journal
 from agent.salvage import salvage
 from agent.staging import Output
+from tests.dying import count_down, one_after_the_other
 
 NAMES = frozenset({"os.link", "os.rename", "os.remove", "sqlite3.connect"})
 FILES = frozenset({"open", "os.rename"})
@@ -40,16 +36,6 @@ def dying(work: str, paths: list[Path]) -> list[str]:
     assert set(said) == {"killed", "done"}, done.stderr
     assert said == sorted(said, reverse=True), "each was killed a step later"
     return said
-
-
-def count_down(left: int) -> Callable[[], None]:
-    def step() -> None:
-        nonlocal left
-        if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        left -= 1
-
-    return step
 
 
 def open_and_die(path: Path, left: int) -> None:
@@ -89,14 +75,7 @@ WORKS = {"open": open_and_die, "salvage": salvage_and_die, "deliver": deliver_an
 
 def main() -> None:
     work = WORKS[sys.argv[1]]
-    for number, path in enumerate(sys.argv[2:]):
-        child = os.fork()
-        if child == 0:
-            work(Path(path), number)
-            os._exit(0)
-        _, status = os.waitpid(child, 0)
-        killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
-        print("killed" if killed else "done" if status == 0 else f"failed {status}")
+    one_after_the_other(lambda path, left: work(Path(path), left), sys.argv[2:])
 
 
 if __name__ == "__main__":
