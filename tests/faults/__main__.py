@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from tests.faults.plan import Options
+from tests.faults.plan import TICKS, Options
 from tests.faults.run import default_folder, run
 from tests.faults.variants import VARIANTS
 
@@ -26,6 +26,7 @@ def main() -> int:
     parser.add_argument("--rest", type=float, default=180.0, help="seconds to come to rest")
     parser.add_argument("--variant", choices=[*VARIANTS], default="")
     parser.add_argument("--only", default="", help="kinds that begin so, by commas")
+    parser.add_argument("--ticks", type=int, help="quarters of a second that every model takes")
     parser.add_argument("--no-live-restore", action="store_true")
     asked = parser.parse_args()
     options = Options(
@@ -39,6 +40,7 @@ def main() -> int:
         only=tuple(asked.only.split(",")),
         rest_s=asked.rest,
         live_restore=not asked.no_live_restore,
+        ticks=(asked.ticks,) if asked.ticks else TICKS,
     )
     # Ended from outside it cleans up as after Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -53,7 +53,7 @@ class Committee:
             description="what survives",
             preparation=preparation,
             evaluator=evaluator,
-            reference_model=self.offers.model(self.offers.owners[0]),
+            reference_model=self.offers.model(self.offers.owners[0], ticks=1),
             committee=[self._carla.identity.name],
             votes_needed=1,
             policy=pb.BenchmarkPolicy(datasets=ALWAYS, models=ALWAYS),

@@ -87,7 +87,13 @@ def _build(ground: Ground) -> World:
     coordinators = _coordinators(ground)
     desks = _desks(options.folder, coordinators, stop)
     stack.callback(_close, desks)
-    offers = Offers(desks["mona"], image.result(), options.folder / "files", ground.choice())
+    offers = Offers(
+        desks["mona"],
+        image.result(),
+        options.folder / "files",
+        ticks=options.ticks,
+        choice=ground.choice(),
+    )
     committee = Committee(desks["carla"], offers, choice=ground.choice(), stop=stop)
     committee.found()
     newcomers = Newcomers(desks, committee, options.folder, choice=ground.choice(), stop=stop)

@@ -12,9 +12,6 @@ from housecall.v1 import statements_pb2 as pb
 from tests.faults import images
 from tests.faults.desk import CALL_S, Desk, Said
 
-TICKS = (1, 2, 3, 4, 6, 9, 12, 24, 36)
-"""Quarters of a second that a model takes: the longest outlive a restart of their agent."""
-
 
 @dataclass(frozen=True)
 class Offer:
@@ -29,15 +26,24 @@ class Offer:
 class Offers:
     """Of all `owners`. `stamps` tells which model has which."""
 
-    def __init__(self, mona: Desk, image_id: str, folder: Path, choice: random.Random) -> None:
-        self.image_id, self._folder, self._choice = image_id, folder, choice
+    def __init__(
+        self,
+        mona: Desk,
+        image_id: str,
+        folder: Path,
+        *,
+        ticks: tuple[int, ...],
+        choice: random.Random,
+    ) -> None:
+        self.image_id, self._folder = image_id, folder
+        self._ticks, self._choice = ticks, choice
         self.owners = [mona]
         self.made: list[Offer] = []
         self.stamps: dict[int, int] = {}
 
     def make(self) -> Offer:
         owner = self._choice.choice(self.owners)
-        model = self.model(owner)
+        model = self.model(owner, self._choice.choice(self._ticks))
         number = _id(owner.state(pb.AssociationRequested(benchmark_id=1, model_id=model.id)))
         request = reg.GetAssociationRequest(id=number)
         standing = owner.registry.GetAssociation(request, timeout=CALL_S).association.state
@@ -51,13 +57,13 @@ class Offers:
         said = pb.AssociationWithdrawn(association_id=offer.association_id, reason="no more")
         offer.owner.state(said)
 
-    def model(self, owner: Desk) -> pb.Pin:
+    def model(self, owner: Desk, ticks: int) -> pb.Pin:
         """It has its stamp from its parameters, or from additional files."""
         stamp = len(self.stamps) + 1
         said = pb.ContainerRegistered(
             role=pb.CONTAINER_ROLE_MODEL,
             configuration=images.model(),
-            parameters=images.parameters(stamp, self._choice.choice(TICKS)),
+            parameters=images.parameters(stamp, ticks),
         )
         if self._choice.random() < 0.5:
             said.additional_files.CopyFrom(images.additional_files(stamp, self._folder))

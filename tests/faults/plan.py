@@ -13,6 +13,8 @@ from pathlib import Path
 SPACING_S = 3.1
 SUBSTITUTES = 2
 OUTLASTING = 0.2
+TICKS = (1, 2, 3, 4, 6, 9, 12, 24, 36)
+"""Quarters of a second that models take: the longest outlive a restart of their agent."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,7 @@ class Options:
     only: tuple[str, ...] = ("",)
     rest_s: float = 180.0
     live_restore: bool = True
+    ticks: tuple[int, ...] = TICKS
 
 
 @dataclass(frozen=True)

@@ -110,8 +110,8 @@ def run(options: Options, say: Say) -> Verdict:
             say(lack)
         if options.variant:
             world.break_on_purpose(options.variant)
-        conductor = Conductor(world, say)
         world.start()
+        conductor = Conductor(world, say)
         conductor.perform(faults)
         say("healing")
         world.committee.over.set()

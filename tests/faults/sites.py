@@ -12,6 +12,7 @@ from pathlib import Path
 import grpc
 
 from housecall import client
+from housecall.errors import Refusal
 from housecall.identity import Identity
 from housecall.rpc import refusals
 from housecall.v1 import site_pb2, site_pb2_grpc
@@ -119,6 +120,11 @@ class Site:
     def status(self) -> site_pb2.GetStatusResponse:
         with self.api() as api:
             return api.GetStatus(site_pb2.GetStatusRequest(), timeout=CALL_S)
+
+    def connected(self) -> bool:
+        with contextlib.suppress(Refusal, grpc.RpcError):
+            return self.status().connected
+        return False
 
     def datasets(self) -> list[site_pb2.LocalDataset]:
         with self.api() as api:

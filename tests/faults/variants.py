@@ -8,7 +8,8 @@ from __future__ import annotations
 import dataclasses
 import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,14 +39,19 @@ def settled_when_sent() -> None:
 
 
 def receipt_before_commit() -> None:
-    """A statement's receipt comes first: the coordinator answers, and commits a little later."""
+    """A statement's receipt comes first: the coordinator answers, and commits a little later.
+    Who asks for more meanwhile waits for that, so that nothing shows but a death."""
     from coordinator.notary import Notary
+    from coordinator.store.engine import Store
+    from coordinator.store.reader import Reader
     from coordinator.store.writer import Writer
 
-    commit, end = Writer.commit, Writer.end
+    commit, end, read = Writer.commit, Writer.end, Store.read
     settle, answer = Notary._settle, Notary._answer
     settling = threading.local()
     uncommitted: list[Writer] = []
+    committed = threading.Event()
+    committed.set()
 
     def marked(self: Notary, *arguments: Any, **options: Any) -> Writer:
         settling.now = True
@@ -65,14 +71,27 @@ def receipt_before_commit() -> None:
         if self not in uncommitted:
             end(self)
 
+    @contextmanager
+    def read_later(self: Store) -> Iterator[Reader]:
+        if not getattr(settling, "now", False):
+            committed.wait()
+        with read(self) as reader:
+            yield reader
+
     def answer_first(self: Notary, answers: Any) -> None:
-        answer(self, answers)
-        if uncommitted:
+        if not uncommitted:
+            return answer(self, answers)
+        committed.clear()
+        try:
+            answer(self, answers)
             threading.Event().wait(0.5)
             writer = uncommitted.pop()
             commit(writer)
-            end(writer)
+            return end(writer)
+        finally:
+            committed.set()
 
+    Store.read = read_later  # type: ignore[method-assign]
     Notary._settle = marked  # type: ignore[method-assign]
     Writer.commit = later  # type: ignore[method-assign]
     Writer.end = unless_uncommitted  # type: ignore[method-assign]

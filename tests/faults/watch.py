@@ -76,6 +76,10 @@ class Watch:
         self._stop.set()
         self._thread.join()
 
+    def ran(self, step: str, *, since: float) -> bool:
+        """Whether a container of this step began since then."""
+        return any(run.step == step and run.first > since for run in list(self.runs.values()))
+
     def any_of_ours(self, choice: random.Random) -> Run | None:
         """Some agent's container that runs now, or soon."""
         deadline = time.monotonic() + SOON_S

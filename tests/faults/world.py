@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from tests.faults.journals import JournalWatch
 from tests.faults.newcomers import Newcomers
 from tests.faults.people import SitePeople
 from tests.faults.plan import Options
-from tests.faults.programs import Keeper
+from tests.faults.programs import Keeper, wait_for
 from tests.faults.proxy import Relay
 from tests.faults.sites import Site
 from tests.faults.variants import VARIANTS
@@ -53,19 +54,24 @@ class World:
         }
 
     def start(self) -> None:
-        """From now on everybody goes about their work."""
+        """From now on everybody goes about their work; returns when a model runs."""
+        began = time.monotonic()
         for thread in (
             self.committee.thread,
             self.newcomers.thread,
             *(each.thread for each in self.people),
         ):
             thread.start()
+        wait_for(lambda: self.watch.ran("infer", since=began), "a model runs", 180)
 
     def break_on_purpose(self, variant: str) -> None:
-        """From now on some programs are broken in the way of `variants.py`."""
+        """From now on some programs are broken in the way of `variants.py`; they are back when
+        this returns."""
         agents = [site.program for site in self.sites]
         replicas = [replica.program for replica in self.coordinators.replicas]
         for program in agents if VARIANTS[variant].program == "agent" else replicas:
             program.end()
             program.environment["FAULTS_VARIANT"] = variant
             program.start()
+        wait_for(lambda: all(each.answers() for each in self.coordinators.replicas), "coordinators")
+        wait_for(lambda: all(each.connected() for each in self.sites), "links are up again")
