@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from coordinator.preparations import Preparation, Preparations, taken
 from coordinator.session import Mail, Session, draining
-from coordinator.standing import MOST_CHARACTERS, Doing, Standing
+from coordinator.standing import MOST_CHARACTERS, Doing, Standing, Word
 from housecall.errors import Kind, Refusal
 from housecall.v1 import fleet_pb2
 
@@ -58,6 +59,7 @@ class Fleet:
         self._sessions: dict[str, Session] = {}
         self._standing: dict[str, Standing] = {}
         self._doing: dict[int, Doing] = {}
+        self._words = itertools.count(1)
         self._changed = asyncio.Event()
         self._version = 0
         self._draining = False
@@ -148,11 +150,13 @@ class Fleet:
         self._standing[session.site] = standing
         self.tell_site(session.site)
 
-    def progress(self, progress: fleet_pb2.Progress, now: datetime) -> None:
-        said = Doing(progress.state, progress.step[:MOST_CHARACTERS], now)
-        self._doing[progress.execution_id] = said
-        self.tell_progress(progress.execution_id)
-        self.touch()
+    def progress(self, session: Session, said: fleet_pb2.Progress, now: datetime) -> None:
+        """Of an order of that site."""
+        if self.is_served(session):
+            step = said.step[:MOST_CHARACTERS]
+            self._doing[said.execution_id] = Doing(self._word(session), now, said.state, step)
+            self.tell_progress(said.execution_id)
+            self.touch()
 
     def preparing(
         self, session: Session, said: Iterable[fleet_pb2.Preparing], now: datetime
@@ -160,7 +164,7 @@ class Fleet:
         """Of datasets of that site."""
         if self.is_served(session):
             for each in said:
-                preparation = taken(each, session.standing.number, now)
+                preparation = taken(each, self._word(session), now)
                 self.preparations.say(each.dataset_id, preparation)
 
     def spread(self, tidings: Tidings) -> None:
@@ -213,7 +217,7 @@ class Fleet:
 
     def merge_progress(self, execution_id: int, said: Doing) -> None:
         known = self._doing.get(execution_id)
-        if known is None or said.at >= known.at:
+        if known is None or said.word >= known.word:
             self._doing[execution_id] = said
             self.touch()
 
@@ -248,11 +252,14 @@ class Fleet:
     def preparation_of(self, dataset_id: str, site: str) -> Preparation | None:
         """What the site told last, unless it took it back or has a newer stream."""
         said = self.preparations.of(dataset_id)
-        stands = said and said.state and said.number == self.standing(site).number
+        stands = said and said.state and said.word.number == self.standing(site).number
         return said if stands else None
 
     def all_progress(self) -> list[tuple[int, Doing]]:
         return list(self._doing.items())
+
+    def _word(self, session: Session) -> Word:
+        return Word(session.standing.number, next(self._words))
 
     # watchers
 

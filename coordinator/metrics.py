@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future
+from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
@@ -167,7 +168,7 @@ class Standing(Collector):
             with self._store.read() as reader:
                 size = reader.tree_size()
                 orders = reader.count(Execution, state=pb.EXECUTION_STATE_ORDERED)
-                backup = last_backup(reader)
+                backup = last_backup(reader, datetime.now(UTC))
         except (SQLAlchemyError, Refusal):
             up.add_metric([], 0)
             yield up

@@ -74,7 +74,7 @@ def _coordinator(reader: Reader, replicas: Replicas, now: datetime) -> Overview.
 def _add_backup(
     found: Overview.Coordinator, reader: Reader, now: datetime, within: timedelta
 ) -> None:
-    backup = last_backup(reader)
+    backup = last_backup(reader, now)
     if backup:
         found.last_backup.taken_at.CopyFrom(stamp(backup.taken_at))
         found.last_backup.ledger_size = backup.ledger_size

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from coordinator.standing import Word
 from housecall.shares import bounded
 from housecall.v1 import fleet_pb2 as pb
 
@@ -22,10 +23,9 @@ STEPS = frozenset({"prepare", "sanity_check", "statistics"})
 
 @dataclass(frozen=True)
 class Preparation:
-    """What a site said of a dataset on the stream of that number; UNSPECIFIED takes back what was
-    said before."""
+    """What a site said of a dataset; UNSPECIFIED takes back what was said before."""
 
-    number: int
+    word: Word
     at: datetime
     state: pb.PreparationState.ValueType
     step: str = ""
@@ -34,19 +34,25 @@ class Preparation:
 
     def written(self) -> list[Any]:
         at = self.at.isoformat()
-        return [self.number, at, self.state, self.step, self.benchmark_id, dict(self.shares)]
+        return [self.word, at, self.state, self.step, self.benchmark_id, dict(self.shares)]
 
 
 def read_preparation(written: list[Any]) -> Preparation:
-    number, at, state, step, benchmark_id, shares = written
-    word = pb.PreparationState.ValueType(state)
-    return Preparation(number, datetime.fromisoformat(at), word, step, benchmark_id, dict(shares))
+    word, at, state, step, benchmark_id, shares = written
+    return Preparation(
+        Word(*word),
+        datetime.fromisoformat(at),
+        pb.PreparationState.ValueType(state),
+        step,
+        benchmark_id,
+        dict(shares),
+    )
 
 
-def taken(said: pb.Preparing, number: int, at: datetime) -> Preparation:
+def taken(said: pb.Preparing, word: Word, at: datetime) -> Preparation:
     """Of what an agent says, no more than it may say."""
     return Preparation(
-        number,
+        word,
         at,
         said.state if said.state in pb.PreparationState.values() else _NOTHING,
         said.step if said.step in STEPS else "",
@@ -69,7 +75,7 @@ class Preparations:
     def merge(self, dataset_id: str, said: Preparation) -> None:
         """Another replica's word on a dataset."""
         known = self._known.get(dataset_id)
-        if known is None or (said.number, said.at) >= (known.number, known.at):
+        if known is None or said.word >= known.word:
             self._known[dataset_id] = said
 
     def of(self, dataset_id: str) -> Preparation | None:

@@ -43,6 +43,7 @@ from coordinator.store.bus import Bus, bus_of
 from coordinator.streams import Streams
 from coordinator.telemetry import Telemetry
 from coordinator.welcome import Welcomes
+from housecall.errors import Refusal
 from housecall.v1 import (
     authority_pb2,
     authority_pb2_grpc,
@@ -101,7 +102,7 @@ async def serving(settings: Settings, house: House) -> AsyncIterator[int]:
         )
         port = listen(server, settings.listen, house)
         pulse = Pulse(notary, store, pool)
-        await pulse.check()
+        await _first_round(pulse)
         async with _news(store, notary, fleet, bus, gossip, streams, pulse):
             await server.start()
             log.info("serving", extra={"listen": settings.listen, "port": port})
@@ -111,6 +112,14 @@ async def serving(settings: Settings, house: House) -> AsyncIterator[int]:
             finally:
                 await _drain(server, healthy, fleet, settings.drain_seconds)
                 last.start()
+
+
+async def _first_round(pulse: Pulse) -> None:
+    """A no is no reason not to serve, as it is none to restart: reads may work."""
+    try:
+        await pulse.check()
+    except Refusal as refusal:
+        log.warning("serving, but refused", extra={"code": refusal.code})
 
 
 def _itself(store: Store) -> Replica:

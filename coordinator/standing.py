@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from housecall.v1 import statements_pb2 as pb
 
@@ -61,18 +61,29 @@ def read_standing(written: dict[str, Any]) -> Standing:
     return Standing(**values)
 
 
+class Word(NamedTuple):
+    """Which of two words of a site is the newer, whoever tells them and whatever their clocks say:
+    the one on the newer stream, by its number; of one stream's, the later one, by its turn at the
+    replica that serves it."""
+
+    number: int
+    turn: int
+
+
 @dataclass(frozen=True)
 class Doing:
     """An order's progress, as its site last said."""
 
+    word: Word
+    at: datetime
     state: pb.ExecutionState.ValueType
     step: str
-    at: datetime
 
     def written(self) -> list[Any]:
-        return [self.state, self.step, self.at.isoformat()]
+        return [self.word, self.at.isoformat(), self.state, self.step]
 
 
 def read_doing(written: list[Any]) -> Doing:
-    state, step, at = written
-    return Doing(pb.ExecutionState.ValueType(state), step, datetime.fromisoformat(at))
+    word, at, state, step = written
+    known = pb.ExecutionState.ValueType(state)
+    return Doing(Word(*word), datetime.fromisoformat(at), known, step)

@@ -156,6 +156,27 @@ class Server:
             for pid in reversed(pids):
                 os.kill(pid, signal.SIGCONT)
 
+    @contextlib.contextmanager
+    def without_its_standby(self) -> Iterator[None]:
+        """Soon no COMMIT returns: a synchronous standby is configured, and is away."""
+        self._configure("SET synchronous_standby_names = 'away'")
+        try:
+            yield
+        finally:
+            self._configure("RESET synchronous_standby_names")
+
+    def _configure(self, change: str) -> None:
+        with self.connect() as admin:
+            admin.execute(f"ALTER SYSTEM {change}")
+            admin.execute("SELECT pg_reload_conf()")
+
+    def commits_that_wait(self) -> int:
+        """For the standby."""
+        with self.connect() as admin:
+            asked = "SELECT count(*)::int FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+            (found,) = admin.execute(asked).fetchone() or (0,)
+        return int(str(found))
+
 
 @contextlib.contextmanager
 def server() -> Iterator[Server]:

@@ -5,7 +5,7 @@ So it is none of the models: the check at a start, `rebuild` and `restore` pass 
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from sqlalchemy import Column, MetaData, Table, insert, select
@@ -22,6 +22,7 @@ _backup = Table(
     Column("taken_at", UtcDateTime, primary_key=True),
     Column("ledger_size", NUMBER, nullable=False),
 )
+CLOCKS_DIFFER = timedelta(minutes=5)
 
 
 class Backup(NamedTuple):
@@ -38,7 +39,10 @@ def note_backup(store: Store, backup: Backup) -> None:
         connection.execute(insert(_backup), backup._asdict())
 
 
-def last_backup(reader: Reader) -> Backup | None:
-    newest = select(_backup).order_by(_backup.c.taken_at.desc()).limit(1)
-    row = reader.session.execute(newest).first()
+def last_backup(reader: Reader, now: datetime) -> Backup | None:
+    """The one with the most entries. One of a clock that was ahead says nothing of its age, and
+    does not count; those of two machines may differ a little."""
+    taken_at, size = _backup.c.taken_at, _backup.c.ledger_size
+    believed = select(_backup).where(taken_at <= now + CLOCKS_DIFFER)
+    row = reader.session.execute(believed.order_by(size.desc(), taken_at.desc()).limit(1)).first()
     return Backup(*row) if row else None

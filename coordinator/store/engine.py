@@ -22,6 +22,9 @@ from housecall.errors import Kind, Refusal
 
 log = logging.getLogger(__name__)
 
+SLOW_SECONDS = 10.0
+"""A database that keeps somebody waiting for longer does not answer."""
+
 
 class Database:
     """An engine, and what its failures mean; `Store` adds the sessions over the newest schema."""
@@ -90,6 +93,17 @@ class Database:
     def dialect(self) -> str:
         """`sqlite` or `postgresql`."""
         return self.engine.dialect.name
+
+    def check_answers(self) -> None:
+        """Refuses STORE_SLOW while its server keeps somebody waiting for long; SQLite has none."""
+        waited = self._connections.longest_wait()
+        if waited > SLOW_SECONDS:
+            raise Refusal(
+                Kind.UNAVAILABLE,
+                "STORE_SLOW",
+                f"the store at {self.place} has not answered for {waited:.0f} s: it hangs, or a "
+                "COMMIT waits for its standby",
+            )
 
     def hang_up(self) -> None:
         """Whoever waits for a database that does not answer gets a no, now and from now on; SQLite

@@ -8,7 +8,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -19,7 +19,7 @@ from coordinator.gossip import Gossip
 from coordinator.preparations import Preparation
 from coordinator.replicas import Replicas
 from coordinator.session import Session
-from coordinator.standing import Doing, Standing
+from coordinator.standing import Doing, Standing, Word
 from coordinator.store import Store
 from coordinator.store.bus import MOST_BYTES, Bus, bus_of
 from housecall.v1 import fleet_pb2
@@ -94,17 +94,16 @@ def test_a_newcomer_is_told_everything_in_notes_that_fit(postgresql_url: str) ->
     async def story() -> None:
         async with replica("a", postgresql_url) as a:
             names = [f"spiffe://test/site/{number}" for number in range(300)]
-            for number, name in enumerate(names):
-                a.attach(name, number)
+            sessions = [a.attach(name, number) for number, name in enumerate(names)]
             said = fleet_pb2.Progress(
                 execution_id=7, state=pb.EXECUTION_STATE_RUNNING, step="é" * 1000
             )
-            a.fleet.progress(said, NOW)
+            a.fleet.progress(sessions[9], said, NOW)
             async with replica("b", postgresql_url) as b:
                 await until(lambda: all(b.fleet.standing(name).connected for name in names))
                 assert b.fleet.standing(names[9]) == a.fleet.standing(names[9])
                 await until(lambda: b.fleet.progress_of(7) is not None)
-                assert b.fleet.progress_of(7) == Doing(said.state, "é" * 100, NOW)
+                assert b.fleet.progress_of(7) == Doing(Word(9, 1), NOW, said.state, "é" * 100)
 
     asyncio.run(story())
 
@@ -138,6 +137,68 @@ def test_preparations_are_told_until_their_site_has_a_newer_stream(postgresql_ur
                 await until(lambda: a.fleet.preparation_of("north/1", "north") is not None)
                 assert a.fleet.preparation_of("north/1", "north") == known("north/1")
                 assert a.fleet.preparation_of("north/2", "north") is None
+
+    asyncio.run(story())
+
+
+def working(state: pb.ExecutionState.ValueType) -> fleet_pb2.Progress:
+    return fleet_pb2.Progress(execution_id=7, state=state)
+
+
+def test_the_newest_word_counts_whatever_the_clocks_say(postgresql_url: str) -> None:
+    """One replica's clock is ahead; the site moves from it to another, whose clock is right."""
+    ahead = NOW + timedelta(hours=20)
+
+    def state(at: Replica) -> int:
+        doing = at.fleet.progress_of(7)
+        return doing.state if doing else 0
+
+    async def story() -> None:
+        async with replica("a", postgresql_url) as a, replica("b", postgresql_url) as b:
+            old = a.attach("north", 1)
+            a.fleet.progress(old, working(pb.EXECUTION_STATE_WAITING_CONSENT), ahead)
+            await until(lambda: state(b) == pb.EXECUTION_STATE_WAITING_CONSENT)
+            north = b.attach("north", 2)
+            await until(lambda: not a.fleet.is_here("north"))
+            b.fleet.progress(north, working(pb.EXECUTION_STATE_RUNNING), NOW)
+            await until(lambda: state(a) == pb.EXECUTION_STATE_RUNNING)
+            a.fleet.progress(old, working(pb.EXECUTION_STATE_FAILED), ahead)  # served no more
+            async with replica("c", postgresql_url) as c:  # all tell it everything
+                await until(lambda: state(c) == pb.EXECUTION_STATE_RUNNING)
+            assert state(a) == state(b) == pb.EXECUTION_STATE_RUNNING
+
+    asyncio.run(story())
+
+
+def test_the_later_word_of_a_stream_counts_though_its_clock_was_set_back(
+    postgresql_url: str,
+) -> None:
+    preparing, prepared = (
+        fleet_pb2.PREPARATION_STATE_PREPARING,
+        fleet_pb2.PREPARATION_STATE_PREPARED,
+    )
+
+    async def story() -> None:
+        async with replica("a", postgresql_url) as a, replica("b", postgresql_url) as b:
+            north = a.attach("north", 1)
+
+            def say(
+                order: pb.ExecutionState.ValueType,
+                preparation: fleet_pb2.PreparationState.ValueType,
+                now: datetime,
+            ) -> None:
+                said = fleet_pb2.Preparing(dataset_id="north/1", state=preparation)
+                a.fleet.progress(north, working(order), now)
+                a.fleet.preparing(north, [said], now)
+
+            def heard() -> tuple[int, int]:
+                doing, known = b.fleet.progress_of(7), b.fleet.preparation_of("north/1", "north")
+                return doing.state if doing else 0, known.state if known else 0
+
+            say(pb.EXECUTION_STATE_QUEUED, preparing, NOW + timedelta(hours=20))
+            await until(lambda: heard() == (pb.EXECUTION_STATE_QUEUED, preparing))
+            say(pb.EXECUTION_STATE_RUNNING, prepared, NOW)
+            await until(lambda: heard() == (pb.EXECUTION_STATE_RUNNING, prepared))
 
     asyncio.run(story())
 

@@ -164,6 +164,24 @@ def test_the_one_coordinator_is_listed(coordinator: World) -> None:
     agent.close()
 
 
+def test_a_backup_by_a_clock_that_was_ahead_hides_no_other(coordinator: World) -> None:
+    today, day, year = now(), timedelta(days=1), timedelta(days=365)
+    with contextlib.closing(Store(coordinator.settings.store_url)) as store:
+
+        def last(moment: datetime) -> tuple[int, bool]:
+            with store.read() as reader:
+                found = at(reader, moment, 26).coordinator
+                return found.last_backup.ledger_size, found.backup_overdue
+
+        note_backup(store, Backup(today + year, 3))
+        assert last(today) == (0, True)
+        note_backup(store, Backup(today - 2 * day, 5))
+        assert last(today) == (5, True)
+        note_backup(store, Backup(today + timedelta(minutes=4), 7))  # of a machine a little ahead
+        assert last(today) == (7, False)
+        assert last(today + year) == (7, True)
+
+
 def test_the_last_backup_and_whether_it_is_overdue(coordinator: World) -> None:
     found = overview(coordinator.operator).coordinator
     assert found.backup_overdue

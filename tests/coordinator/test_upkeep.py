@@ -7,6 +7,7 @@ import contextlib
 import os
 import shutil
 import subprocess
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -62,7 +63,7 @@ def test_a_backup_is_noted_in_the_store(state: Path, tmp_path: Path) -> None:
 def noted_in(folder: Path) -> Backup | None:
     url = f"sqlite:///{folder / 'coordinator.db'}"
     with contextlib.closing(Store(url)) as store, store.read() as reader:
-        return last_backup(reader)
+        return last_backup(reader, datetime.now(UTC))
 
 
 def test_a_backup_that_finds_no_room_says_where(

@@ -1,4 +1,4 @@
-"""The coordinator's watchdog: what hangs is not fed, a database that is away is an answer."""
+"""The watchdog: what hangs is not fed, a database that is away or hangs is an answer."""
 
 from __future__ import annotations
 
@@ -6,18 +6,21 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from coordinator import pulse as pulses
 from coordinator.founding import found
-from coordinator.notary import Notary
+from coordinator.notary import Accepted, Notary
 from coordinator.pulse import Pulse
 from coordinator.settings import Settings
-from coordinator.store import Store
-from housecall.watchdog import fed_by_loop
+from coordinator.store import Store, engine
+from housecall.errors import Refusal
+from housecall.watchdog import Stuck, fed_by_loop
 from tests import postgres
+from tests.coordinator.scribe import Scribe
 from tests.deploy.notices import Notices
 
 
@@ -27,14 +30,16 @@ class House:
     def __init__(self, folder: Path, database_url: str = "") -> None:
         settings = Settings(state_dir=folder / "state", database_url=database_url)
         house = found(settings, "test", "127.0.0.1:1")
+        self.scribe = Scribe(house)
         self.store = Store(settings.store_url)
         self.notary = Notary(self.store, house.ledger)
         self.pool = ThreadPoolExecutor(1)
+        self.pulse = Pulse(self.notary, self.store, self.pool)
 
     @contextlib.asynccontextmanager
     async def served(self) -> AsyncIterator[None]:
         with self.notary, self.pool:
-            async with fed_by_loop(Pulse(self.notary, self.store, self.pool).check):
+            async with fed_by_loop(self.pulse.check):
                 yield
         self.store.close()
 
@@ -75,6 +80,80 @@ def test_a_database_that_is_away_is_no_reason_to_restart(tmp_path: Path, notices
                 assert await in_thread(notices.fed)  # the refusal of a lost connection
                 assert await in_thread(notices.fed)
                 server.start()
+                assert await in_thread(notices.fed)
+
+        asyncio.run(asyncio.wait_for(story(), 60))
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sooner than systemd here."""
+    monkeypatch.setattr(engine, "SLOW_SECONDS", 0.2)
+    monkeypatch.setattr(pulses, "LOOK_SECONDS", 0.05)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_database_that_hangs_is_no_reason_to_restart(tmp_path: Path, notices: Notices) -> None:
+    def herald() -> None:
+        raise Stuck("the herald: it waits for the database")
+
+    with postgres.server() as server, server.database() as name:
+        house = House(tmp_path, server.url(name))
+
+        async def story() -> None:
+            async with house.served():
+                assert await in_thread(notices.fed)
+                with server.frozen():
+                    assert await in_thread(notices.fed)  # the first one was on its way
+                    assert await in_thread(notices.fed)
+                    house.pulse.follow(herald)
+                    with pytest.raises(Refusal, match="has not answered for"):
+                        await house.pulse.check()
+                    assert await in_thread(notices.fed)
+
+        asyncio.run(asyncio.wait_for(story(), 60))
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_commit_that_waits_for_its_standby_is_no_reason_to_restart(
+    tmp_path: Path, notices: Notices
+) -> None:
+    with postgres.server() as server, server.database() as name:
+        house = House(tmp_path, server.url(name))
+
+        def state() -> Future[Accepted]:
+            return house.notary.submit(house.scribe.envelope(), house.scribe.caller)
+
+        async def story() -> None:
+            async with house.served():
+                with server.without_its_standby():
+                    stated = state()
+                    while not server.commits_that_wait():
+                        stated = state() if stated.done() else stated
+                    assert await in_thread(notices.fed)
+                    assert await in_thread(notices.fed)
+                    assert not stated.done()
+                await asyncio.wrap_future(stated)
+                assert await in_thread(notices.fed)
+
+        asyncio.run(asyncio.wait_for(story(), 60))
+
+
+@pytest.mark.usefixtures("impatient")
+def test_who_hangs_while_the_database_answers_is_not_fed(tmp_path: Path, notices: Notices) -> None:
+    with postgres.server() as server, server.database() as name:
+        house, free = House(tmp_path, server.url(name)), threading.Event()
+
+        async def story() -> None:
+            async with house.served():
+                house.notary.probe().add_done_callback(lambda _: free.wait())
+                try:
+                    assert await in_thread(notices.starved)
+                    with house.store.read() as reader:
+                        assert reader.tree_size() == 1
+                    assert await in_thread(notices.starved)
+                finally:
+                    free.set()
                 assert await in_thread(notices.fed)
 
         asyncio.run(asyncio.wait_for(story(), 60))
