@@ -337,10 +337,12 @@ class Journal:
     # reviews
 
     def add_review(self, kind: str, local_id: int) -> Review:
+        """One that waits stays as it is; one that was decided is asked again."""
         with self.transaction():
             self._do(
-                "INSERT OR IGNORE INTO reviews (kind, local_id, since, decision) "
-                "VALUES (?, ?, ?, '')",
+                "INSERT INTO reviews (kind, local_id, since, decision) VALUES (?, ?, ?, '') "
+                "ON CONFLICT (kind, local_id) DO UPDATE SET since = excluded.since, decision = '' "
+                "WHERE decision != ''",
                 kind,
                 local_id,
                 self._clock(),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from agent.effects import released_blob
+from agent.effects import released_blob, standing
 from agent.journal import Journal
 from agent.records import Execution, Outgoing, State
 from agent.release import Item
@@ -62,10 +62,8 @@ class Results:
         )
 
     def standing(self, what: str, name: str) -> Outgoing | None:
-        """The newest statement of that name that was released and not refused; `what` is result
-        or test."""
-        sent = self._journal.sent_about(f"{what}:{name}")
-        return sent[0] if sent else None
+        """`what` is result or test."""
+        return standing(self._journal, f"{what}:{name}")
 
     def item(
         self, execution: Execution, purpose: str, releaser: pb.Releaser, *, order: bool
