@@ -22,6 +22,7 @@ from pathlib import Path
 from agent.journal_file import BACKUP, SQLITE_MAGIC, is_lost, open_journal
 from agent.journal_schema import SCHEMA_VERSION
 from housecall.errors import Kind, Refusal
+from housecall.files import sync
 
 SIDE_FILES = ("-wal", "-shm")
 NUMBERS_SKIPPED = 1000
@@ -185,7 +186,7 @@ def _set_aside(path: Path) -> Path:
         Path(f"{damaged}{suffix}").unlink(missing_ok=True)
         if side.exists():
             os.link(side, f"{damaged}{suffix}")
-    _sync(path.parent)
+    sync(path.parent)
     return damaged
 
 
@@ -195,19 +196,10 @@ def _replace(path: Path, made: Path, damaged: Path) -> None:
     note = made.with_name("note")
     note.write_bytes(_note(damaged))
     for ready in (note, made):
-        with ready.open("rb") as file:
-            os.fsync(file.fileno())
+        sync(ready)
     note.replace(path)
-    _sync(path.parent)
+    sync(path.parent)
     for suffix in SIDE_FILES:
         Path(f"{path}{suffix}").unlink(missing_ok=True)
     made.replace(path)
-    _sync(path.parent)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync(path.parent)
