@@ -313,6 +313,14 @@ class Journal:
         )
         return [row["envelope_digest"] for row in self._all(sql)]
 
+    def registered_number(self) -> int:
+        """The highest number that a dataset of this site was ever registered under, 0 for none."""
+        sql = (
+            "SELECT MAX(CAST(SUBSTR(about, 9) AS INTEGER)) AS most FROM outbox "
+            "WHERE about LIKE 'dataset:%' AND state != 'refused'"
+        )
+        return int(self._all(sql)[0]["most"] or 0)
+
     def sent_about(self, about: str) -> list[Outgoing]:
         """What was released about one thing, newest first, refused ones left out."""
         sql = "SELECT * FROM outbox WHERE about = ? AND state != 'refused' ORDER BY seq DESC"
