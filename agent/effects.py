@@ -120,7 +120,10 @@ class Effects:
         return supersedes(entry) != (now.envelope_digest if now else "")
 
     def reconcile(self) -> None:
-        """Bring the catalog, which no transaction holds, to what the journal says."""
+        """Bring the catalog, which no transaction holds, to what the journal says; a journal that
+        recalls cannot say yet what never happened."""
+        if self._journal.recalls():
+            return
         with self._journal.transaction():  # none is under way
             for dataset in self._catalog.all():
                 self._bring_to_journal(dataset)

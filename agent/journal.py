@@ -319,7 +319,16 @@ class Journal:
             "SELECT MAX(CAST(SUBSTR(about, 9) AS INTEGER)) AS most FROM outbox "
             "WHERE about LIKE 'dataset:%' AND state != 'refused'"
         )
-        return int(self._all(sql)[0]["most"] or 0)
+        return max(int(self._all(sql)[0]["most"] or 0), int(self.fact("dataset_number") or 0))
+
+    def take_number(self, number: int) -> None:
+        """The ledger has a dataset of this number."""
+        if number > self.registered_number():
+            self.set_fact("dataset_number", str(number))
+
+    def recalls(self) -> bool:
+        """Rows of it were lost, and not all was told yet that the ledger knows."""
+        return bool(self.fact("recalls"))
 
     def sent_about(self, about: str) -> list[Outgoing]:
         """What was released about one thing, newest first, refused ones left out."""

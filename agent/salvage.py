@@ -3,9 +3,10 @@
 The damaged file gets a second name first, and is read from a copy. The new journal takes its place
 in one move: a salvage that is cut off begins again with all that there was. While its log is taken
 away, a note stands in its place that no agent can open: it names the damaged file. What neither the
-damaged file nor the backup holds is made again: orders come again with the next Welcome, and a
-statement that is sent again gets the same receipt. Numbers that may have been given out are not
-given out again, so that no folder or container of lost work is taken for another's.
+damaged file nor the backup holds is made again: orders come again with the next Welcome, statements
+of this site with the news, and one that is sent again gets the same receipt. Numbers that may have
+been given out are not given out again, so that no folder or container of lost work is taken for
+another's.
 """
 
 from __future__ import annotations
@@ -56,6 +57,7 @@ def salvage(path: Path) -> Salvaged:
         with closing(open_journal(made)) as target:
             rows = {table: _copy(copied, target, table) for table in _tables(target)}
             _keep_schema(target)
+            _recall(target)
             _skip_numbers(target, _given_out(path.with_name("executions")))
             target.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             target.execute("PRAGMA journal_mode=DELETE")
@@ -131,6 +133,12 @@ def _keep_schema(target: sqlite3.Connection) -> None:
     """The tables are the newest ones; among the rows is the schema that the damaged ones had."""
     sql = "INSERT OR REPLACE INTO facts VALUES ('schema_version', ?)"
     target.execute(sql, (str(SCHEMA_VERSION),))
+
+
+def _recall(target: sqlite3.Connection) -> None:
+    """News come from the first one on: they tell what was accepted and is lost (`recall.py`)."""
+    target.execute("DELETE FROM facts WHERE name = 'cursor'")
+    target.execute("INSERT OR REPLACE INTO facts VALUES ('recalls', '1')")
 
 
 def _rows(source: sqlite3.Connection, table: str, order: str) -> Iterator[sqlite3.Row]:

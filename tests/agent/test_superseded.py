@@ -43,7 +43,8 @@ def test_an_order_outlives_the_refusal_of_the_result_that_its_own_replaces(
             approve(north)
         wait_for(agent.journal.waiting)
     bench.carla.state(pb.ExecutionCancelled(execution_ids=[first], reason="silent"))
-    second, codes, refuse = bench.order(model), [], Releases.refuse
+    second, refuse = bench.order(model), Releases.refuse
+    codes: list[str] = []
 
     def late(self: Releases, digest: str, refusal: tuple[str, str, str]) -> None:
         wait_for(lambda: codes or len(self._journal.waiting()) == 2)
