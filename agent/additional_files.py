@@ -11,7 +11,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import os
 import re
 import shutil
 import tempfile
@@ -24,6 +23,7 @@ from pathlib import Path
 from agent.fetching import Outward, fetch
 from agent.unpacking import DEFAULT_BOUNDS, Bounds, refuse, unpack
 from housecall.errors import Kind, Refusal
+from housecall.files import sync
 
 __all__ = ["PARTIAL", "Bounds", "ensure", "remove_partial"]
 
@@ -72,7 +72,7 @@ def _publish(fresh: Path, entry: Path, broken: Path) -> None:
     if entry.exists():
         entry.rename(broken)
     fresh.rename(entry)
-    _sync(entry.parent)
+    sync(entry.parent)
 
 
 def _fetch(
@@ -121,9 +121,9 @@ def _require_digest(archive: Path, expected: str) -> None:
 
 def _write_manifest(entry: Path) -> None:
     manifest = entry / "manifest.json"
-    manifest.write_text(json.dumps(_tree(entry / "files", sync=True), sort_keys=True))
-    _sync(manifest)
-    _sync(entry)
+    manifest.write_text(json.dumps(_tree(entry / "files", keep=True), sort_keys=True))
+    sync(manifest)
+    sync(entry)
 
 
 def _intact(entry: Path) -> bool:
@@ -134,30 +134,23 @@ def _intact(entry: Path) -> bool:
         return False
 
 
-def _tree(root: Path, *, sync: bool = False) -> dict[str, str]:
-    """Each path below the root: a file's digest, a link's target, or that it is a folder."""
+def _tree(root: Path, *, keep: bool = False) -> dict[str, str]:
+    """Each path below the root: a file's digest, a link's target, or that it is a folder. With
+    `keep` all of it is on the disk then."""
     tree = {}
     for path in sorted(root.rglob("*")):
         name = path.relative_to(root).as_posix()
         if path.is_symlink():
             tree[name] = f"link:{path.readlink()}"
             continue
-        if sync:
-            _sync(path)
+        if keep:
+            sync(path)
         if path.is_dir():
             tree[name] = "folder"
         else:
             with path.open("rb") as file:
                 tree[name] = "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
     return tree
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ elsewhere stays where it is. What the steps do in these folders is left to `prep
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import threading
@@ -17,8 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from housecall.errors import Kind, Refusal
+from housecall.files import sync
 from housecall.identity import write_private
 
+log = logging.getLogger(__name__)
 REGISTERED, PREPARING, OUTSTANDING = "REGISTERED", "PREPARING", "OUTSTANDING"
 BROKEN, PREPARED, OPERATIONAL = "BROKEN", "PREPARED", "OPERATIONAL"
 
@@ -59,6 +62,7 @@ class Catalog:
         self._allowed = [Path(os.path.realpath(path)) for path in allowed]
         self._forbidden = Path(os.path.realpath(forbidden))
         self._lock = threading.RLock()
+        self._damaged: set[int] = set()
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def check_path(self, text: str, what: str) -> Path:
@@ -111,14 +115,15 @@ class Catalog:
 
     def next_number(self) -> int:
         with self._lock:
-            return max((dataset.number for dataset in self.all()), default=0) + 1
+            return max(numbers(self.root), default=0) + 1
 
     def id_of(self, number: int) -> str:
         return f"{self._site}/{number}"
 
     def all(self) -> list[Dataset]:
-        numbers = sorted(int(path.name) for path in self.root.iterdir() if path.name.isdigit())
-        return [self._read(n) for n in numbers if (self.folder(n) / "dataset.json").exists()]
+        """Without those whose record is damaged: one must not hold up the others. `get` of such a
+        one says what to do."""
+        return [found for n in numbers(self.root) if (found := self._readable(n)) is not None]
 
     def get(self, dataset_id: str) -> Dataset:
         """By id, "north/1", or by its number alone."""
@@ -145,6 +150,7 @@ class Catalog:
                     "register again",
                 )
             folder.mkdir(mode=0o700, exist_ok=True)
+            sync(self.root)
             self._write(dataset)
 
     def update(self, number: int, **changes: Any) -> Dataset:
@@ -160,21 +166,43 @@ class Catalog:
             if (folder / "dataset.json").exists() and self._read(number).state == REGISTERED:
                 shutil.rmtree(folder)
 
-    def _read(self, number: int) -> Dataset:
-        path = self.folder(number) / "dataset.json"
+    def _readable(self, number: int) -> Dataset | None:
+        if not (self.folder(number) / "dataset.json").exists():
+            return None
         try:
-            return Dataset(**json.loads(path.read_text()))
-        except (ValueError, TypeError) as error:
-            raise Refusal(
-                Kind.INTERNAL,
-                "DATASET_DAMAGED",
-                f"dataset {number}: its record cannot be read ({error}); restore "
-                f"datasets/{number}/dataset.json from a backup of the state folder",
-            ) from error
+            found = self._read(number)
+        except Refusal as refusal:
+            if number not in self._damaged:
+                log.error("dataset left out", extra={"dataset": number, "code": refusal.code})
+            self._damaged.add(number)
+            return None
+        self._damaged.discard(number)
+        return found
+
+    def _read(self, number: int) -> Dataset:
+        return read_record(self.root, number)
 
     def _write(self, dataset: Dataset) -> None:
         text = json.dumps(asdict(dataset), indent=1)
         write_private(self.folder(dataset.number) / "dataset.json", text.encode())
+
+
+def numbers(root: Path) -> list[int]:
+    """Of the folders below `root`, whatever is in them."""
+    return sorted(int(path.name) for path in root.iterdir() if path.name.isdigit())
+
+
+def read_record(root: Path, number: int) -> Dataset:
+    """Refuses a damaged one with DATASET_DAMAGED."""
+    try:
+        return Dataset(**json.loads((root / str(number) / "dataset.json").read_text()))
+    except (ValueError, TypeError) as error:
+        raise Refusal(
+            Kind.INTERNAL,
+            "DATASET_DAMAGED",
+            f"dataset {number}: its record cannot be read ({error}); restore "
+            f"datasets/{number}/dataset.json from a backup of the state folder",
+        ) from error
 
 
 def _not_allowed(message: str) -> Refusal:

@@ -125,7 +125,7 @@ class Datasets:
         self._require_new(taken, preparation)
         for part, path in paths.items():
             require_readable(part, path, self._preparation.user)
-        number = self._catalog.next_number()
+        number = max(self._catalog.next_number(), self._journal.registered_number() + 1)
         dataset = Dataset(
             number=number,
             id=self._catalog.id_of(number),

@@ -19,8 +19,12 @@ from agent import catalog as states
 from agent.catalog import Catalog, Dataset
 from agent.journal import Journal
 from agent.records import Execution, Outgoing, State
+from housecall import statement
 from housecall.errors import Kind, Refusal
+from housecall.v1 import statements_pb2 as pb
 
+REFERENCE_DIFFERS = frozenset({"SUPERSEDES_NOTHING", "RESULT_EXISTS"})
+"""A result replaces the one that stands, or none where none does."""
 log = logging.getLogger(__name__)
 
 
@@ -94,10 +98,14 @@ class Effects:
 
     def _reopen(self, entry: Outgoing, refusal: tuple[str, str, str]) -> Execution | None:
         """An order whose outcome was refused still needs its one: that it failed, by this code.
+        A result that named the wrong one to replace is good: it waits for its release again.
         Nothing is left to be said where it has ended there, or where this was said already."""
         order, (_, code, text) = self._journal.order_ended_by(entry.envelope_digest), refusal
         if order is None or code == "EXECUTION_ENDED":
             return None
+        if code in REFERENCE_DIFFERS and self._replaces_another(entry):
+            self._journal.reopen_order(order.execution_id)
+            return self._journal.update_execution(order.local_id, state=State.WAITING_RELEASE)
         if self._journal.execution(order.local_id).reason == code:
             log.error("order has no end", extra={"order": order.execution_id, "code": code})
             return None
@@ -106,8 +114,16 @@ class Effects:
             order.local_id, state=State.FAILED, reason=code, problem=text
         )
 
+    def _replaces_another(self, entry: Outgoing) -> bool:
+        """Released anew it would name another one: the same would be refused for ever."""
+        now = standing(self._journal, entry.about)
+        return supersedes(entry) != (now.envelope_digest if now else "")
+
     def reconcile(self) -> None:
-        """Bring the catalog, which no transaction holds, to what the journal says."""
+        """Bring the catalog, which no transaction holds, to what the journal says; a journal that
+        recalls cannot say yet what never happened."""
+        if self._journal.recalls():
+            return
         with self._journal.transaction():  # none is under way
             for dataset in self._catalog.all():
                 self._bring_to_journal(dataset)
@@ -122,6 +138,19 @@ class Effects:
             self._catalog.update(dataset.number, state=states.OPERATIONAL)
         if not released and dataset.state == states.OPERATIONAL:
             self._catalog.update(dataset.number, state=states.PREPARED)
+
+
+def standing(journal: Journal, about: str) -> Outgoing | None:
+    """The newest result of that name that was released and not refused: no other replaces it."""
+    sent = journal.sent_about(about)
+    replaced = {supersedes(entry) for entry in sent}
+    return next((entry for entry in sent if entry.envelope_digest not in replaced), None)
+
+
+def supersedes(entry: Outgoing) -> str:
+    """The digest of the result that this one replaces, "" for none."""
+    said = statement.unverified(entry.envelope).predicate
+    return said.supersedes if isinstance(said, pb.ResultSubmitted) else ""
 
 
 def released_blob(entry: Outgoing) -> str:

@@ -313,6 +313,23 @@ class Journal:
         )
         return [row["envelope_digest"] for row in self._all(sql)]
 
+    def registered_number(self) -> int:
+        """The highest number that a dataset of this site was ever registered under, 0 for none."""
+        sql = (
+            "SELECT MAX(CAST(SUBSTR(about, 9) AS INTEGER)) AS most FROM outbox "
+            "WHERE about LIKE 'dataset:%' AND state != 'refused'"
+        )
+        return max(int(self._all(sql)[0]["most"] or 0), int(self.fact("dataset_number") or 0))
+
+    def take_number(self, number: int) -> None:
+        """The ledger has a dataset of this number."""
+        if number > self.registered_number():
+            self.set_fact("dataset_number", str(number))
+
+    def recalls(self) -> bool:
+        """Rows of it were lost, and not all was told yet that the ledger knows."""
+        return bool(self.fact("recalls"))
+
     def sent_about(self, about: str) -> list[Outgoing]:
         """What was released about one thing, newest first, refused ones left out."""
         sql = "SELECT * FROM outbox WHERE about = ? AND state != 'refused' ORDER BY seq DESC"
@@ -337,10 +354,12 @@ class Journal:
     # reviews
 
     def add_review(self, kind: str, local_id: int) -> Review:
+        """One that waits stays as it is; one that was decided is asked again."""
         with self.transaction():
             self._do(
-                "INSERT OR IGNORE INTO reviews (kind, local_id, since, decision) "
-                "VALUES (?, ?, ?, '')",
+                "INSERT INTO reviews (kind, local_id, since, decision) VALUES (?, ?, ?, '') "
+                "ON CONFLICT (kind, local_id) DO UPDATE SET since = excluded.since, decision = '' "
+                "WHERE decision != ''",
                 kind,
                 local_id,
                 self._clock(),

@@ -26,6 +26,7 @@ from agent.journal import Journal
 from agent.linkstate import LinkState
 from agent.orders import Orders
 from agent.outbox import Outbox
+from agent.recall import Recall
 from agent.records import ENDED, Execution
 from agent.session import Duties, Session, progress_of
 from housecall import client
@@ -66,6 +67,7 @@ class Link:
             journal=journal,
             orders=orders,
             outbox=outbox,
+            recall=Recall(journal, uplink),
             state=self.state,
             environment=environment,
             counts=counts,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from agent.effects import released_blob
+from agent.effects import released_blob, standing
 from agent.journal import Journal
 from agent.records import Execution, Outgoing, State
 from agent.release import Item
@@ -30,6 +30,13 @@ def name_of(execution: Execution) -> str:
     """ "b1m4d1": benchmark, model, and the dataset's number at this site."""
     number = execution.dataset_id.rpartition("/")[2]
     return f"b{execution.benchmark_id}m{execution.model_id}d{number}"
+
+
+def about_result(said: pb.ResultSubmitted) -> str:
+    """ "result:b1m4d1", or "test:b1m4d1"."""
+    what = "result" if said.purpose == pb.PURPOSE_BENCHMARK else "test"
+    number = said.dataset_id.rpartition("/")[2]
+    return f"{what}:b{said.benchmark_id}m{said.model.id}d{number}"
 
 
 class Results:
@@ -62,20 +69,17 @@ class Results:
         )
 
     def standing(self, what: str, name: str) -> Outgoing | None:
-        """The newest statement of that name that was released and not refused; `what` is result
-        or test."""
-        sent = self._journal.sent_about(f"{what}:{name}")
-        return sent[0] if sent else None
+        """`what` is result or test."""
+        return standing(self._journal, f"{what}:{name}")
 
     def item(
         self, execution: Execution, purpose: str, releaser: pb.Releaser, *, order: bool
     ) -> Item:
         """The statement of an execution's result; it names the one that it replaces, if any."""
-        what = "result" if purpose == "BENCHMARK" else "test"
-        name = name_of(execution)
-        earlier = self.standing(what, name)
         said = pb.ResultSubmitted.FromString(execution.result)
         said.purpose = PURPOSES[purpose]
+        about = about_result(said)
+        earlier = standing(self._journal, about)
         said.execution_id = execution.execution_id if order else 0
         said.supersedes = earlier.envelope_digest if earlier else ""
         said.releaser.CopyFrom(releaser)
@@ -85,7 +89,7 @@ class Results:
             f"model {said.model.id}": said.model.digest,
             "evaluator": said.evaluator.digest,
         }
-        return Item(said, subjects, f"{what}:{name}", execution.dataset_id)
+        return Item(said, subjects, about, execution.dataset_id)
 
     def require_newer(self, result: LocalResult) -> None:
         """Superseding a statement with the very run that it is of would change nothing."""

@@ -3,9 +3,10 @@
 The damaged file gets a second name first, and is read from a copy. The new journal takes its place
 in one move: a salvage that is cut off begins again with all that there was. While its log is taken
 away, a note stands in its place that no agent can open: it names the damaged file. What neither the
-damaged file nor the backup holds is made again: orders come again with the next Welcome, and a
-statement that is sent again gets the same receipt. Numbers that may have been given out are not
-given out again, so that no folder or container of lost work is taken for another's.
+damaged file nor the backup holds is made again: orders come again with the next Welcome, statements
+of this site with the news, and one that is sent again gets the same receipt. Numbers that may have
+been given out are not given out again, so that no folder or container of lost work is taken for
+another's.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from pathlib import Path
 from agent.journal_file import BACKUP, SQLITE_MAGIC, is_lost, open_journal
 from agent.journal_schema import SCHEMA_VERSION
 from housecall.errors import Kind, Refusal
+from housecall.files import sync
 
 SIDE_FILES = ("-wal", "-shm")
 NUMBERS_SKIPPED = 1000
@@ -55,6 +57,7 @@ def salvage(path: Path) -> Salvaged:
         with closing(open_journal(made)) as target:
             rows = {table: _copy(copied, target, table) for table in _tables(target)}
             _keep_schema(target)
+            _recall(target)
             _skip_numbers(target, _given_out(path.with_name("executions")))
             target.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             target.execute("PRAGMA journal_mode=DELETE")
@@ -132,6 +135,12 @@ def _keep_schema(target: sqlite3.Connection) -> None:
     target.execute(sql, (str(SCHEMA_VERSION),))
 
 
+def _recall(target: sqlite3.Connection) -> None:
+    """News come from the first one on: they tell what was accepted and is lost (`recall.py`)."""
+    target.execute("DELETE FROM facts WHERE name = 'cursor'")
+    target.execute("INSERT OR REPLACE INTO facts VALUES ('recalls', '1')")
+
+
 def _rows(source: sqlite3.Connection, table: str, order: str) -> Iterator[sqlite3.Row]:
     sql = f"SELECT rowid AS rowid_, * FROM {table} ORDER BY rowid {order}"  # noqa: S608 - own names
     yield from source.execute(sql)
@@ -185,7 +194,7 @@ def _set_aside(path: Path) -> Path:
         Path(f"{damaged}{suffix}").unlink(missing_ok=True)
         if side.exists():
             os.link(side, f"{damaged}{suffix}")
-    _sync(path.parent)
+    sync(path.parent)
     return damaged
 
 
@@ -195,19 +204,10 @@ def _replace(path: Path, made: Path, damaged: Path) -> None:
     note = made.with_name("note")
     note.write_bytes(_note(damaged))
     for ready in (note, made):
-        with ready.open("rb") as file:
-            os.fsync(file.fileno())
+        sync(ready)
     note.replace(path)
-    _sync(path.parent)
+    sync(path.parent)
     for suffix in SIDE_FILES:
         Path(f"{path}{suffix}").unlink(missing_ok=True)
     made.replace(path)
-    _sync(path.parent)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync(path.parent)

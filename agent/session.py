@@ -6,8 +6,9 @@
  3. An order is written down before OrderAccepted. One that cannot be written now ends the stream:
     the coordinator tells it again after the next Hello.
  4. Everything in the outbox is sent after Welcome, and what is new at once.
- 5. News moves the cursor, never back; it is written at every BATCH of them, at rest, and at the
-    end: what was seen and not written comes once more. Heartbeats say that the agent is alive.
+ 5. News is told to `recall.py`, then moves the cursor, never back; it is written at every BATCH of
+    them, at rest, and at the end: what was seen and not written comes once more. Heartbeats say
+    that the agent is alive.
 
 When to open one is left to `link.py`.
 """
@@ -30,6 +31,7 @@ from agent.journal import Journal
 from agent.linkstate import LinkState
 from agent.orders import Orders
 from agent.outbox import Outbox
+from agent.recall import Recall
 from agent.records import Execution
 from housecall.errors import Kind, Refusal
 from housecall.times import stamp
@@ -53,6 +55,7 @@ class Duties:
     journal: Journal
     orders: Orders
     outbox: Outbox
+    recall: Recall
     state: LinkState
     environment: Callable[[], pb.EnvironmentFacts]
     counts: Callable[[], tuple[int, int]]
@@ -170,7 +173,10 @@ class Session:
             case "refused":
                 self._duties.outbox.refused(message.refused)
             case "news":
-                self._news(message.news.ledger_index)
+                self._news(message.news)
+            case "caught_up":
+                self._duties.recall.caught_up()
+                self._duties.outbox.pump()
             case "superseded":
                 raise Refusal(
                     Kind.CONFLICT,
@@ -219,8 +225,9 @@ class Session:
         self.say(order_accepted=fleet_pb2.OrderAccepted(execution_id=execution_id))
         duties.orders.consider(execution_id)
 
-    def _news(self, index: int) -> None:
-        self._cursor = max(self._cursor, min(index + 1, 2**63))
+    def _news(self, news: fleet_pb2.News) -> None:
+        self._duties.recall.told(news.envelope)
+        self._cursor = max(self._cursor, min(news.ledger_index + 1, 2**63))
         if self._cursor - self._written >= BATCH:
             self._write_cursor()
 

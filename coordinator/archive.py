@@ -21,9 +21,9 @@ from coordinator.ledger import Ledger
 from coordinator.lock import hold
 from coordinator.models import LedgerEntry
 from coordinator.store import Reader
-from coordinator.store.files import sync
 from housecall import merkle
 from housecall.errors import Kind, Refusal
+from housecall.files import sync
 from housecall.note import Checkpoint
 from housecall.verify import check_checkpoint
 

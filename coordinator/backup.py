@@ -23,9 +23,10 @@ from coordinator.rebuild import Progress, check_root, rebuild, replay, silent
 from coordinator.settings import Settings
 from coordinator.store import Reader, Store, migrate
 from coordinator.store.copy import copy
-from coordinator.store.files import copy_database, settle, sync
+from coordinator.store.files import copy_database, settle
 from housecall import merkle
 from housecall.errors import Kind, Refusal
+from housecall.files import sync
 from housecall.identity import write_private
 from housecall.verify import check_checkpoint
 

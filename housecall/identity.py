@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from housecall.credentials import Credentials, damaged, load
 from housecall.errors import Kind, Refusal
+from housecall.files import sync
 from housecall.proxy import Proxy
 from housecall.statement import digest
 
@@ -108,7 +109,7 @@ def private_pem(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | Ed25519Pri
 
 
 def write_private(path: Path, data: bytes) -> None:
-    """Write a file 0600 so that it is there complete or not at all."""
+    """Write a file 0600 so that it is there complete or not at all, after a power cut as well."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".new")
     temporary.unlink(missing_ok=True)  # never one that somebody else made or holds open
@@ -119,6 +120,7 @@ def write_private(path: Path, data: bytes) -> None:
         file.flush()
         os.fsync(descriptor)
     temporary.replace(path)
+    sync(path.parent)
 
 
 @dataclass(frozen=True)

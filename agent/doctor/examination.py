@@ -35,6 +35,7 @@ CHECKS = (
     Check("settings", home.settings),
     Check("state", home.state, ("settings",)),
     Check("journal", home.journal, ("settings",)),
+    Check("datasets", home.datasets, ("settings",)),
     Check("agent", home.agent, ("settings",)),
     Check("engine", engine.engine, ("settings",)),
     Check("cage", engine.cage, ("engine",)),

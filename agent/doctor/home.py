@@ -12,6 +12,7 @@ from pathlib import Path
 
 import grpc
 
+from agent.catalog import numbers, read_record
 from agent.consent import PolicyFile
 from agent.disk import FULL
 from agent.doctor.finding import Skip, Verdict, fail, ok, warn
@@ -89,6 +90,17 @@ def journal(scene: Scene) -> Verdict:
     with JournalReader(path) as reader:
         waiting = reader.without_receipt()
     return ok(f"{path.name} is whole, schema {version}, {waiting} statements without a receipt")
+
+
+def datasets(scene: Scene) -> Verdict:
+    """The agent leaves out what it cannot read; the first of them is named."""
+    root = scene.settings.state_dir / "datasets"
+    if not root.is_dir():
+        raise Skip("there is no dataset yet: the agent's first start makes their folder")
+    found = [n for n in numbers(root) if (root / str(n) / "dataset.json").exists()]
+    for number in found:
+        read_record(root, number)
+    return ok(f"{len(found)} records, each can be read")
 
 
 def agent(scene: Scene) -> Verdict:

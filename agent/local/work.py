@@ -49,7 +49,7 @@ def gpus(rooms: Rooms) -> list[site.GpuUse]:
         if kind == "execution":
             use.local_execution_id = int(number)
         elif kind == "dataset":
-            use.dataset_id = rooms.catalog.get(number).id
+            use.dataset_id = rooms.catalog.id_of(int(number))
         found.append(use)
     return found
 

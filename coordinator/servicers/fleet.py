@@ -135,7 +135,7 @@ class FleetServicer(fleet_pb2_grpc.FleetServicer):
     async def _opening(
         self, session: Session, hello: pb.Hello
     ) -> AsyncIterator[pb.CoordinatorMessage]:
-        """Welcome, orders that found no room in it, and the news since the cursor."""
+        """Welcome, orders that found no room in it, the news since the cursor, and their end."""
         site = session.site
         own = await _soon(asyncio.to_thread(self._welcomes.own, hello, site))
         for progress in own:
@@ -154,6 +154,7 @@ class FleetServicer(fleet_pb2_grpc.FleetServicer):
             cursor = news[-1].ledger_index + 1 if news else cursor
             for item in news:
                 yield pb.CoordinatorMessage(news=item)
+        yield pb.CoordinatorMessage(caught_up=pb.CaughtUp())
 
     async def _read(
         self, messages: AsyncIterator[pb.AgentMessage], session: Session, caller: Caller

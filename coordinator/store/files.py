@@ -1,13 +1,13 @@
-"""SQLite files as files: a whole copy of one that is in use, and what is on the disk for sure."""
+"""SQLite files as files: a whole copy of one that is in use, and one that nobody uses settled."""
 
 from __future__ import annotations
 
 import contextlib
-import os
 import sqlite3
 from pathlib import Path
 
 from housecall.errors import Kind, Refusal
+from housecall.files import sync
 
 
 def copy_database(source: Path, target: Path) -> None:
@@ -40,12 +40,3 @@ def settle(path: Path) -> None:
     with contextlib.closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA journal_mode=DELETE")
     sync(path)
-
-
-def sync(path: Path) -> None:
-    """What was written to a file or folder is on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

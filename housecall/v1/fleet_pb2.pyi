@@ -115,6 +115,7 @@ class CoordinatorMessage(_message.Message):
     REFUSED_FIELD_NUMBER: _builtins.int
     NEWS_FIELD_NUMBER: _builtins.int
     SUPERSEDED_FIELD_NUMBER: _builtins.int
+    CAUGHT_UP_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def welcome(self) -> Global___Welcome: ...
     @_builtins.property
@@ -129,6 +130,8 @@ class CoordinatorMessage(_message.Message):
     def news(self) -> Global___News: ...
     @_builtins.property
     def superseded(self) -> Global___Superseded: ...
+    @_builtins.property
+    def caught_up(self) -> Global___CaughtUp: ...
     def __init__(
         self,
         *,
@@ -139,12 +142,13 @@ class CoordinatorMessage(_message.Message):
         refused: Global___Refused | None = ...,
         news: Global___News | None = ...,
         superseded: Global___Superseded | None = ...,
+        caught_up: Global___CaughtUp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["cancel", b"cancel", "message", b"message", "news", b"news", "order", b"order", "receipted", b"receipted", "refused", b"refused", "superseded", b"superseded", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cancel", b"cancel", "caught_up", b"caught_up", "message", b"message", "news", b"news", "order", b"order", "receipted", b"receipted", "refused", b"refused", "superseded", b"superseded", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel", b"cancel", "message", b"message", "news", b"news", "order", b"order", "receipted", b"receipted", "refused", b"refused", "superseded", b"superseded", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel", b"cancel", "caught_up", b"caught_up", "message", b"message", "news", b"news", "order", b"order", "receipted", b"receipted", "refused", b"refused", "superseded", b"superseded", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "order", "cancel", "receipted", "refused", "news", "superseded"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "order", "cancel", "receipted", "refused", "news", "superseded", "caught_up"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -497,7 +501,7 @@ Global___Refused: _TypeAlias = Refused  # noqa: Y015
 
 @_typing.final
 class News(_message.Message):
-    """A statement that concerns this site."""
+    """A statement that concerns this site, its own included."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -533,3 +537,20 @@ class Superseded(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Superseded: _TypeAlias = Superseded  # noqa: Y015
+
+@_typing.final
+class CaughtUp(_message.Message):
+    """All news from the Hello's cursor on were told; what comes from now on is new."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CaughtUp: _TypeAlias = CaughtUp  # noqa: Y015

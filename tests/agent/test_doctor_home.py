@@ -24,7 +24,7 @@ from housecall.errors import EXIT_CODES, Kind
 from tests.agent.patient import Patient, patient
 from tests.agent.small import fill, small_disk
 
-LOCAL = ("settings", "state", "journal", "agent", "disk", "time")
+LOCAL = ("settings", "state", "journal", "datasets", "agent", "disk", "time")
 
 
 @pytest.fixture
@@ -160,6 +160,16 @@ def test_a_damaged_journal(site: Patient) -> None:
     assert path.read_bytes() == content
     path.write_bytes(b"a letter of a colleague, no database at all")
     assert site.look("journal")["journal"].level is Level.FAILED
+
+
+def test_a_damaged_record_of_a_dataset(site: Patient) -> None:
+    folder = site.state / "datasets" / "7"
+    folder.mkdir(parents=True)
+    (folder / "dataset.json").write_text("{")
+    found = site.look("datasets")["datasets"]
+    assert (found.level, found.code) == (Level.FAILED, "DATASET_DAMAGED")
+    assert found.found.startswith("dataset 7: its record cannot be read")
+    assert found.fix.startswith("restore datasets/7/dataset.json")
 
 
 def test_a_journal_of_a_newer_agent(site: Patient) -> None:

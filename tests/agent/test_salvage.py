@@ -96,7 +96,8 @@ def test_an_older_journal_is_saved_into_the_newest_schema(tmp_path: Path) -> Non
     assert found.rows["facts"] > 0
     with closing(Journal(path)) as journal:
         assert journal.fact("schema_version") == str(SCHEMA_VERSION)
-        assert journal.fact("cursor") == "5"
+        assert not journal.fact("cursor"), "the news come again"
+        assert journal.recalls()
         assert [each.envelope for each in journal.waiting()] == [b"one"]
         assert journal.open_orders()[0].bundle == b"bundle"
 

@@ -232,6 +232,19 @@ def test_what_concerns_a_site_comes_from_its_cursor_on(coordinator: World, north
     assert later.next("news").news.ledger_index > news.ledger_index
 
 
+def test_the_end_of_what_a_site_missed_is_told(coordinator: World, north: Party) -> None:
+    prepared(coordinator, north)
+    agent = Agent(north)
+    told = [agent.next("news").news for _ in range(5)]
+    kinds = [statement.unverified(each.envelope).kind for each in told]
+    assert (kinds[0], kinds[-1]) == ("DatasetRegistered", "AssociationDecided")
+    assert agent.next("caught_up")
+    missed = Agent(north, cursor=told[-1].ledger_index)
+    assert missed.next("news").news == told[-1]
+    assert missed.next("caught_up")
+    assert Agent(north, cursor=10**6).next("caught_up")
+
+
 def test_a_revoked_sites_stream_ends_though_it_reads_nothing(
     coordinator: World, north: Party
 ) -> None:
