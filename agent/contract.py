@@ -22,7 +22,8 @@ SECONDS = 30
 
 class _Checker:
     """A process of its own that applies schemas: a schema's patterns can run for years, and would
-    hold every thread of the agent. It is kept, and replaced when it did not answer in time."""
+    hold every thread of the agent. It is kept, and replaced when it did not answer in time. That it
+    died says nothing of the schema: the machine may have no memory for it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -36,16 +37,16 @@ class _Checker:
                     pipe = self._started()
                     pipe.send(question)
                     if not pipe.poll(SECONDS):
-                        break
+                        self._end()
+                        raise _endless()
                     answer: tuple[Any, ...] = pipe.recv()
                     return answer
                 self._end()
-            self._end()
-        return (
-            "refused",
-            "SCHEMA_INVALID",
-            f"output schema: expected rules that end within {SECONDS} s, got others; ask "
-            "the benchmark's committee",
+        raise Refusal(
+            Kind.UNAVAILABLE,
+            "CHECKER_FAILED",
+            "output schema: expected the process that applies it to answer, got its end, twice; "
+            "free memory on this machine, or look for who killed it",
         )
 
     def close(self) -> None:
@@ -72,6 +73,15 @@ class _Checker:
         self._process = self._pipe = None
 
 
+def _endless() -> Refusal:
+    return Refusal(
+        Kind.INVALID,
+        "SCHEMA_INVALID",
+        f"output schema: expected rules that end within {SECONDS} s, got others; ask "
+        "the benchmark's committee",
+    )
+
+
 def _answer(pipe: Connection) -> None:
     """The process: until the agent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is for the agent
@@ -86,7 +96,7 @@ atexit.register(_CHECKER.close)
 
 def checked(path: Path, schema_text: str, *, max_bytes: int, minimum_count: int) -> dict[str, Any]:
     """The output in `path` as it may be shown: valid, small counts suppressed. Raises `Refusal`
-    with one of the codes OUTPUT_... or SCHEMA_INVALID."""
+    with one of the codes OUTPUT_..., SCHEMA_INVALID or CHECKER_FAILED."""
     values = read_mapping(path, max_bytes=max_bytes)
     kind, *rest = _CHECKER.ask(values, schema_text, minimum_count)
     if kind == "refused":

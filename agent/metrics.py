@@ -116,7 +116,7 @@ class Standing(Collector):
         yield family
 
     def _machine(self) -> Iterator[Metric]:
-        held = sum(len(step.gpus.split()) for step in self._agent.journal.begun_steps())
+        held = sum(len(uuids) for uuids in self._agent.gpus.holders().values())
         yield _gauge("gpus", "GPUs that steps can be given.", self._gpus)
         yield _gauge("gpus_in_use", "GPUs that running steps have.", held)
         free = shutil.disk_usage(self._agent.settings.state_dir).free

@@ -17,11 +17,12 @@ from agent.consent import Decision
 from agent.execution import Executor, Recipe
 from agent.identity import Uplink
 from agent.journal import Journal
+from agent.lacks import PASSING
 from agent.outcomes import Outcomes
 from agent.records import ENDED, Execution, Order, State
 from agent.registry import require_same_person
 from agent.release import by_policy
-from agent.runs import PASSING, RETRY_S, Runs
+from agent.runs import RETRY_S, Runs
 from agent.worker import Job, Worker
 from housecall.errors import Kind, Refusal
 from housecall.tracing import of_order

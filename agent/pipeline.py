@@ -84,9 +84,10 @@ class StepRunner:
         return pb.StepRecord.FromString(kept.record)
 
     def reserve(self) -> None:
-        """At the start: GPUs of containers that run on are not given to others."""
+        """At the start: GPUs of containers that run on are not given to others. What began before
+        a boot runs no more, and its GPUs may be gone or have other names."""
         for kept in self._journal.begun_steps():
-            if kept.gpus:
+            if kept.gpus and kept.boot_id == boot_id():
                 self._gpus.hold(kept.owner, tuple(kept.gpus.split()))
 
     def await_engine(self, stop: Stop) -> None:

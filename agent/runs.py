@@ -2,8 +2,8 @@
 
 What is run is one job a content (`Recipe.key`); every execution of the same content, ordered or
 started here, shares it and ends with it. What has been run before comes from the cache, which is
-nothing but the journal's finished executions. What was ordered waits for an engine that is away
-and for room on the disk; who runs something by hand is told instead.
+nothing but the journal's finished executions. What was ordered waits for what may be there again
+(`lacks.py`), and leaves its slot to others meanwhile; who runs something by hand is told instead.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any
 from agent.disk import explained
 from agent.execution import Executor, Recipe, require_partial_allowed
 from agent.journal import Journal
+from agent.lacks import MOST_RETRY_S, PASSING, Patience
 from agent.pipeline import MOST_TRIES
 from agent.records import ENDED, Execution, State
 from agent.results import FINISHED
@@ -28,12 +29,8 @@ from housecall.errors import Kind, Refusal
 from housecall.rpc import refusal_of
 
 RETRY_S = 5.0
-MOST_RETRY_S = 60.0
 CONSIDERED = frozenset({State.ORDERED, State.WAITING_CONSENT})
 """An order that nobody has said yes or no to."""
-PASSING = frozenset({Kind.UNAVAILABLE, Kind.UNAUTHENTICATED, Kind.EXHAUSTED})
-"""Noes to "what is to be run?" that are no answer: nobody is there, a clock or a certificate is
-wrong for now, the disk is full."""
 log = logging.getLogger(__name__)
 
 
@@ -244,20 +241,17 @@ class Runs:
     def _queue(self, execution: Execution, recipe: Recipe) -> Job:
         key = _job_key(recipe.key, execution.ignore_errors)
         self._sources[key] = execution.id
-        return self._worker.queue(key, lambda job: self._work(job, execution, recipe))
-
-    def _work(self, job: Job, execution: Execution, recipe: Recipe) -> None:
-        """Tries again until it ends; what it waits for, it waits for since it first lacked it."""
-        wait, kept = RETRY_S, self._journal.execution(execution.id)
+        kept = self._journal.execution(execution.id)
         since = {kept.reason: kept.updated_at} if kept.state is State.QUEUED else {}
-        while not self._attempt(job, execution, recipe, since):
-            job.stop.wait(wait)
-            wait = min(2 * wait, MOST_RETRY_S)
+        patience = Patience(RETRY_S, since)
+        return self._worker.queue(key, lambda job: self._work(job, execution, recipe, patience))
 
-    def _attempt(
-        self, job: Job, execution: Execution, recipe: Recipe, since: dict[str, float]
-    ) -> bool:
-        """False when it has to wait for what is missing; `since` is when it first was, by code."""
+    def _work(self, job: Job, execution: Execution, recipe: Recipe, patience: Patience) -> None:
+        if not self._attempt(job, execution, recipe, patience):
+            job.put_off(patience.next_wait())
+
+    def _attempt(self, job: Job, execution: Execution, recipe: Recipe, patience: Patience) -> bool:
+        """False when it has to wait for what is missing."""
         began = time.monotonic()
         try:
             job.stop.check()
@@ -271,8 +265,8 @@ class Runs:
             if job.stop.reason == SHUTDOWN:
                 raise refusal from error
             if time.monotonic() - began > MOST_RETRY_S:
-                since.clear()  # it had it, for a while
-            if not job.stop.asked() and self._waits(execution, refusal, since):
+                patience.since.clear()  # it had it, for a while
+            if not job.stop.asked() and self._waits(execution, refusal, patience):
                 return False
             self._settle_failed(execution.id, refusal, cancelled=job.stop.asked())
             raise refusal from error
@@ -281,17 +275,17 @@ class Runs:
             raise
         return True
 
-    def _waits(self, execution: Execution, refusal: Refusal, since: dict[str, float]) -> bool:
+    def _waits(self, execution: Execution, refusal: Refusal, patience: Patience) -> bool:
         """Whether it goes on when what is missing is there again; the journal says what that is,
         where there is room for it."""
         steps = self._journal.steps(f"execution:{execution.id}")
         hopeless = max((kept.tries for kept in steps), default=0) >= MOST_TRIES
         shared = self._sharing(execution.id)
         ordered = any(each.execution_id for each in shared)
-        if not ordered or hopeless or refusal.code not in ("ENGINE_UNREACHABLE", "DISK_FULL"):
+        if not ordered or hopeless or not patience.bears(refusal):
             return False
         said = {"reason": refusal.code, "problem": refusal.message}
-        at = since.setdefault(refusal.code, self._journal.now())
+        at = patience.since.setdefault(refusal.code, self._journal.now())
         with suppress(Refusal):
             for each in shared:
                 self._change(each.id, state=State.QUEUED, updated_at=at, **said)

@@ -1,4 +1,4 @@
-"""Containers that nobody wants any more: ended and removed; those of others are left alone."""
+"""Containers and steps that nobody wants any more: ended; those of others are left alone."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 
+from agent import kept_steps
 from agent.engines.port import Engine, Running
 from agent.gpus import GpuPool
 from agent.journal import Journal
+from agent.records import KeptStep
 from agent.step import Cage
+from agent.worker import stopped
 from housecall.errors import Refusal
 
 log = logging.getLogger(__name__)
@@ -29,17 +32,26 @@ class Strays:
     def sweep(self, owners: Callable[[], set[str]]) -> int:
         """Remove containers of this very agent that belong to no step under way of `owners`; those
         of others are left alone. What is there is looked at before who is wanted: a step is written
-        down before it has a container. Raises `Refusal` when the engine is away."""
-        held = self._gpus.holders()
+        down before it has a container. Steps that nobody wants are ended after their containers:
+        who should have done it was killed. Raises `Refusal` when the engine is away."""
+        held, known = self._gpus.holders(), self._journal.begun_steps()
         found = self._engine.adopt({"housecall.agent": self._cage.instance})
         wanted = owners()
         begun = {kept.container for kept in self._journal.begun_steps() if kept.owner in wanted}
         strays = [each for each in found if each.name not in begun]
         for container in strays:
             self._end(container)
+        for kept in known:
+            if kept.owner not in wanted:
+                self._close(kept)
         for owner in held.keys() - wanted:
             self._gpus.release(owner)
         return len(strays)
+
+    def _close(self, kept: KeptStep) -> None:
+        with self._journal.transaction():
+            if self._journal.step(kept.owner, kept.name) == kept:  # nobody else has ended it
+                self._journal.set_step(kept_steps.ended(kept, "STOPPED", stopped()))
 
     def _end(self, container: Running) -> None:
         """One that the engine takes for created may have processes: they end with it only once the

@@ -1,12 +1,14 @@
 """Work and who does it: a few slots for container work, threads of their own for light work.
 
 A piece of work has a key; asking for a key that is under way joins it. Work goes on when whoever
-asked goes away. What the work is, and what its end means, is left to whoever asks for it.
+asked goes away. Slot work that has to wait is put off: others have the slot meanwhile.
+What the work is, and what its end means, is left to whoever asks for it.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 
@@ -49,6 +51,7 @@ class Job:
         self.stop = Stop()
         self.result: object = None
         self.error: Refusal | None = None
+        self.due: float | None = None
         self._work = work
         self._done = threading.Event()
 
@@ -68,7 +71,13 @@ class Job:
             if isinstance(event, Amount | StepChange | LogLine):
                 other.feed.emit(event)
 
+    def put_off(self, seconds: float) -> None:
+        """Called by slot work before it returns: it is done again then, at once when it is asked to
+        stop."""
+        self.due = time.monotonic() + seconds
+
     def run(self) -> None:
+        self.due = None
         try:
             self.result = self._work(self)
         except BaseException as error:
@@ -120,12 +129,12 @@ class Worker:
             return self._jobs.get(key)
 
     def counts(self) -> tuple[int, int]:
-        """Slot work that is running, and that waits."""
+        """Slot work that is running, and that waits, for a slot or for what it was put off for."""
         with self._changed:
             return self._running, len(self._queue)
 
     def queued(self) -> list[str]:
-        """Keys of the work that waits for a slot, the first in line first."""
+        """Keys of the work that waits, the first in line first."""
         with self._changed:
             return [job.key for job in self._queue]
 
@@ -173,10 +182,11 @@ class Worker:
     def _serve(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._queue or self._closing)
-                if not self._queue:
-                    return
-                job = self._queue.popleft()
+                while (job := self._next()) is None:
+                    if self._closing:
+                        return
+                    self._changed.wait(self._until_due())
+                self._queue.remove(job)
                 self._running += 1
             try:
                 self._finish(job)
@@ -184,9 +194,23 @@ class Worker:
                 with self._changed:
                     self._running -= 1
 
+    def _next(self) -> Job | None:
+        now = time.monotonic()
+        ready = (job for job in self._queue if (job.due or 0) <= now or job.stop.asked())
+        return next(ready, None)
+
+    def _until_due(self) -> float | None:
+        """Seconds until the first that was put off; None where none was."""
+        due = [job.due for job in self._queue if job.due is not None]
+        return max(0.0, min(due) - time.monotonic()) if due else None
+
     def _finish(self, job: Job) -> None:
         job.run()
         with self._changed:
+            if job.due is not None:
+                self._queue.append(job)
+                self._changed.notify_all()
+                return
             del self._jobs[job.key]
             self._changed.notify_all()
         job.end()

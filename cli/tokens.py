@@ -34,14 +34,20 @@ def duration(text: str) -> timedelta:
 
 
 def issue(
-    end: End, identity: Identity, name: str, role: pb.Role.ValueType, life: timedelta
+    end: End,
+    identity: Identity,
+    name: str,
+    role: pb.Role.ValueType,
+    *,
+    life: timedelta,
+    renews: bool,
 ) -> authority_pb2.JoinToken:
     """State the token, have its key certified, check the receipt. Raises Refusal."""
     from housecall import tokens
     from housecall.v1.authority_pb2_grpc import AuthorityStub
     from housecall.verify import check_receipt
 
-    new = tokens.new_token(name, role, datetime.now(UTC) + life)
+    new = tokens.new_token(name, role, datetime.now(UTC) + life, renews=renews)
     envelope = new.envelope(identity.signing_key)
     request = authority_pb2.IssueTokenRequest(envelope=envelope, csr=new.csr)
     response = end.call(AuthorityStub(end.channel).IssueToken, request)

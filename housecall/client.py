@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 
 import grpc
@@ -94,7 +95,8 @@ def enrol(
     """Turn a join token into an identity kept in `folder`, through `proxy` or the environment's.
 
     Keys are made and kept before the coordinator is asked, so that a lost answer costs nothing:
-    repeating the call with the same token ends in the same identity.
+    repeating the call with the same token ends in the same identity. An identity whose certificate
+    ran out keeps its keys, so that what they signed is still accepted.
     """
     token = tokens.read(text)
     if role == pb.ROLE_SITE and token.role != pb.ROLE_SITE:
@@ -102,11 +104,7 @@ def enrol(
     if role == pb.ROLE_PERSON and token.role == pb.ROLE_SITE:
         raise _wrong_role(token, "a site: use `housecall-agent enroll`")
     if (folder / "identity.json").exists():
-        raise Refusal(
-            Kind.CONFLICT,
-            "ALREADY_ENROLLED",
-            f"{folder} holds an identity: move it away to enrol anew",
-        )
+        _check_ran_out(folder, token.name)
     tls_key, signing_key = _pending_keys(folder)
     root_pem = _pem(token.root_certificate)
     predicate = pb.ParticipantEnrolled(
@@ -154,8 +152,26 @@ def renew(identity: Identity, folder: Path) -> Identity:
     return renewed
 
 
+def _check_ran_out(folder: Path, name: str) -> None:
+    """The identity in the folder is of this name, and can no longer be renewed."""
+    held = Identity.load(folder)
+    until = held.certificate.not_valid_after_utc
+    if until > datetime.now(UTC):
+        expected, got = "no identity, or one whose certificate ran out", f"one until {until}"
+    elif held.name != name:
+        expected, got = f"the identity of {name}, whom the token is for", held.name
+    else:
+        return
+    raise Refusal(
+        Kind.CONFLICT,
+        "ALREADY_ENROLLED",
+        f"{folder}: expected {expected}, got {got}; move it away to enrol anew",
+    )
+
+
 def _pending_keys(folder: Path) -> tuple[ec.EllipticCurvePrivateKey, Ed25519PrivateKey]:
-    """Keys from an enrolment that was cut off, or new ones, on disk either way."""
+    """Keys from an enrolment that was cut off or whose certificate ran out, or new ones, on disk
+    either way."""
     tls_path, signing_path = folder / "tls.key", folder / "signing.key"
     if tls_path.exists() and signing_path.exists():
         tls = serialization.load_pem_private_key(tls_path.read_bytes(), password=None)

@@ -66,14 +66,18 @@ class NewToken:
         )
 
 
-def new_token(name: str, role: pb.Role.ValueType, expires_at: datetime) -> NewToken:
-    """Begin a token for the SPIFFE id `name`, with a key of its own."""
+def new_token(
+    name: str, role: pb.Role.ValueType, expires_at: datetime, *, renews: bool = False
+) -> NewToken:
+    """Begin a token for the SPIFFE id `name`, with a key of its own; one that `renews` is for who
+    holds the name."""
     key = new_tls_key()
     said = pb.JoinTokenIssued(
         token_id=_key_id(key.public_key()),
         name=name,
         role=role,
         expires_at=stamp(expires_at.replace(microsecond=0)),
+        renews=renews,
     )
     return NewToken(key, said)
 

@@ -28,8 +28,19 @@ MISSING = {
         "free space, or lower the setting disk_reserve_bytes",
     ),
     "ENGINE_UNREACHABLE": (site.WAIT_REASON_ENGINE, "housecall-agent doctor --check engine"),
+    "STEP_START_FAILED": (site.WAIT_REASON_ENGINE, "housecall-agent doctor --check engine"),
+    "IMAGE_PULL_FAILED": (
+        site.WAIT_REASON_IMAGE,
+        "see that the engine reaches the registry, or load the image",
+    ),
+    "ADDITIONAL_FILES_UNAVAILABLE": (
+        site.WAIT_REASON_FILES,
+        "see that this machine reaches their source",
+    ),
+    "CHECKER_FAILED": (site.WAIT_REASON_MEMORY, "free memory on this machine"),
 }
-"""Why the journal says that something is queued again, and what a person can do."""
+"""Why the journal says that something is queued again (`agent/lacks.py`), and what a person can
+do."""
 LINK = "housecall-agent doctor"
 
 

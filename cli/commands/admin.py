@@ -46,11 +46,13 @@ def token() -> None:
     epilog=example(
         "housecall admin token create --site north --out north.token",
         "housecall admin token create --person ada --expires 2h",
+        "housecall admin token create --site north --renew",
     )
 )
 @click.option("--site", metavar="NAME", help="For a site of this name.")
 @click.option("--person", metavar="NAME", help="For a person of this name.")
 @click.option("--operator", is_flag=True, help="The person becomes an operator.")
+@click.option("--renew", is_flag=True, help="For who is enrolled, whose certificate ran out.")
 @click.option("--expires", default="24h", show_default=True, help="How long it is good, as 30m.")
 @click.option("--out", type=click.Path(), help="Write it to this file, for you alone to read.")
 @output_option()
@@ -60,6 +62,7 @@ def create(
     site: str | None,
     person: str | None,
     operator: bool,
+    renew: bool,
     expires: str,
     out: str | None,
 ) -> None:
@@ -72,7 +75,7 @@ def create(
     life = tokens.duration(expires)
     with connect.signer(settings) as (end, identity):
         name = publish.participant_id(identity, "site" if site else "person", site or person or "")
-        issued = tokens.issue(end, identity, name, role, life)
+        issued = tokens.issue(end, identity, name, role, life=life, renews=renew)
     tokens.show(settings, issued, out)
 
 

@@ -28,6 +28,9 @@ WAITS = {
     "receipt": "waits for its receipt",
     "coordinator": "waits for the coordinator",
     "decision": "is being decided on",
+    "image": "waits for its image",
+    "files": "waits for additional files",
+    "memory": "waits for memory",
 }
 _TITLES = ["execution", "dataset", "model", "what", "since", "last line", "next"]
 

@@ -17,7 +17,7 @@ ED25519_KEY_BYTES = 32
 
 
 def token_issued(writer: Writer, said: pb.JoinTokenIssued, fact: Fact) -> Effect:
-    """Operators issue tokens for names that nobody holds."""
+    """Operators issue tokens for names that nobody holds, or for those who do, to renew."""
     require_role(fact, CallerRole.OPERATOR)
     if said.role not in ROLES:
         raise invalid("TOKEN_ROLE", "role: expected site, person or operator")
@@ -29,7 +29,10 @@ def token_issued(writer: Writer, said: pb.JoinTokenIssued, fact: Fact) -> Effect
             f"join token expires at {expires_at.isoformat()}: expected between now and "
             f"{LONGEST_TOKEN.days} days from now; is this machine's clock right?",
         )
-    _check_free(writer, said.name)
+    if said.renews:
+        _check_stands(writer, said)
+    else:
+        _check_free(writer, said.name)
     if writer.find(JoinToken, said.token_id):
         raise conflict("TOKEN_EXISTS", f"join token {said.token_id} was issued before")
     writer.add(
@@ -59,7 +62,8 @@ def token_revoked(writer: Writer, said: pb.JoinTokenRevoked, fact: Fact) -> Effe
 
 
 def enrolled(writer: Writer, said: pb.ParticipantEnrolled, fact: Fact) -> Effect:
-    """A joiner introduces the key that signs this very statement, once, as its token says."""
+    """A joiner introduces the key that signs this very statement, once, as its token says. Where
+    that key stands already nothing changes but that it gets a certificate."""
     require_role(fact, CallerRole.JOINER)
     token = writer.get(JoinToken, said.token_id, "join token")
     _check_open(token, fact)
@@ -67,6 +71,10 @@ def enrolled(writer: Writer, said: pb.ParticipantEnrolled, fact: Fact) -> Effect
         raise not_entitled(fact, f"its certificate is of another token than {said.token_id}")
     if (said.name, said.role) != (token.name, token.role):
         raise not_entitled(fact, f"the token is for {token.name}, not for {said.name}")
+    if _stands(writer, said):
+        token.used_index = fact.index
+        writer.add(token)
+        return Effect(said.name)
     _check_free(writer, said.name)
     if len(said.signing_key) != ED25519_KEY_BYTES:
         raise invalid("SIGNING_KEY_INVALID", "signing_key: expected a raw Ed25519 key, 32 bytes")
@@ -102,13 +110,37 @@ def _check_name(name: str, role: int, issuer: str) -> None:
         )
 
 
+def _stands(writer: Writer, said: pb.ParticipantEnrolled) -> bool:
+    """With this very role and these very keys."""
+    holder = writer.find(Participant, said.name)
+    if holder is None or holder.revoked_index is not None:
+        return False
+    held = (holder.role, holder.signing_key, holder.tls_key_digest)
+    return held == (said.role, said.signing_key, said.tls_key_digest)
+
+
+def _check_stands(writer: Writer, said: pb.JoinTokenIssued) -> None:
+    holder = writer.participant(said.name)
+    if holder.revoked_index is not None:
+        raise conflict(
+            "ALREADY_REVOKED",
+            f"{said.name} is revoked, and its keys stay so: make a join token that does not renew",
+        )
+    if holder.role != said.role:
+        raise invalid(
+            "TOKEN_ROLE",
+            f"role: expected the one that {said.name} has, got {pb.Role.Name(said.role)}",
+        )
+
+
 def _check_free(writer: Writer, name: str) -> None:
     """A name is free until it is enrolled, and again once that participant was revoked."""
     holder = writer.find(Participant, name)
     if holder is not None and holder.revoked_index is None:
         raise conflict(
             "NAME_TAKEN",
-            f"{name} is enrolled already: choose another name, or revoke it first to enrol it anew",
+            f"{name} is enrolled already, with other keys: choose another name, or revoke it first "
+            "to enrol it anew; where its certificate ran out, make a join token that renews",
         )
 
 

@@ -82,6 +82,12 @@ class _WaitReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_WaitReason
     """Descriptions that the coordinator has."""
     WAIT_REASON_DECISION: _WaitReason.ValueType  # 9
     """The agent decides on it, by its policy."""
+    WAIT_REASON_IMAGE: _WaitReason.ValueType  # 10
+    """An image that the registry did not give."""
+    WAIT_REASON_FILES: _WaitReason.ValueType  # 11
+    """Additional files that their source did not give."""
+    WAIT_REASON_MEMORY: _WaitReason.ValueType  # 12
+    """Memory of this machine."""
 
 class WaitReason(_WaitReason, metaclass=_WaitReasonEnumTypeWrapper):
     """What a piece of work waits for."""
@@ -102,6 +108,12 @@ WAIT_REASON_COORDINATOR: WaitReason.ValueType  # 8
 """Descriptions that the coordinator has."""
 WAIT_REASON_DECISION: WaitReason.ValueType  # 9
 """The agent decides on it, by its policy."""
+WAIT_REASON_IMAGE: WaitReason.ValueType  # 10
+"""An image that the registry did not give."""
+WAIT_REASON_FILES: WaitReason.ValueType  # 11
+"""Additional files that their source did not give."""
+WAIT_REASON_MEMORY: WaitReason.ValueType  # 12
+"""Memory of this machine."""
 Global___WaitReason: _TypeAlias = WaitReason  # noqa: Y015
 
 class _ReviewKind:

@@ -191,10 +191,13 @@ class JoinTokenIssued(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     ROLE_FIELD_NUMBER: _builtins.int
     EXPIRES_AT_FIELD_NUMBER: _builtins.int
+    RENEWS_FIELD_NUMBER: _builtins.int
     token_id: _builtins.str
     """First 16 hex digits of the SHA-256 of the join key's SubjectPublicKeyInfo."""
     name: _builtins.str
     role: Global___Role.ValueType
+    renews: _builtins.bool
+    """The name is enrolled, and its certificate ran out: the token is good for its own keys alone."""
     @_builtins.property
     def expires_at(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
@@ -204,10 +207,11 @@ class JoinTokenIssued(_message.Message):
         name: _builtins.str = ...,
         role: Global___Role.ValueType = ...,
         expires_at: _timestamp_pb2.Timestamp | None = ...,
+        renews: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at", "name", b"name", "role", b"role", "token_id", b"token_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at", "name", b"name", "renews", b"renews", "role", b"role", "token_id", b"token_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -237,7 +241,9 @@ Global___JoinTokenRevoked: _TypeAlias = JoinTokenRevoked  # noqa: Y015
 
 @_typing.final
 class ParticipantEnrolled(_message.Message):
-    """Signed by the very key it introduces: proof of possession. The token entitles it."""
+    """Signed by the very key it introduces: proof of possession. The token entitles it. Of keys that
+    stand under the name already it introduces nothing: they get a certificate again.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 

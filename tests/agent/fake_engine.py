@@ -65,11 +65,14 @@ class FakeStep:
 
 
 class FakeEngine:
-    """Implements `agent.engines.port.Engine`; `started` keeps every specification."""
+    """Implements `agent.engines.port.Engine`; `started` keeps every specification. The registry
+    does not give the images `unpulled` now; the next `failing_starts` starts fail."""
 
     def __init__(self) -> None:
         self.unreachable = False
         self.unseen: set[str] = set()
+        self.unpulled: set[str] = set()
+        self.failing_starts = 0
         self._cuts = 0
         self.started: list[StepSpec] = []
         self._scripts: dict[str, Script] = {}
@@ -78,6 +81,9 @@ class FakeEngine:
 
     def add_image(self, digest: str, script: Script) -> None:
         self._scripts[digest] = script
+
+    def forget_image(self, digest: str) -> None:
+        del self._scripts[digest]
 
     def close(self) -> None:
         pass
@@ -90,6 +96,9 @@ class FakeEngine:
         self, reference: str, digest: str, stopped: Callable[[], bool] = lambda: False
     ) -> str:
         self._reach()
+        if digest in self.unpulled:
+            message = f"image {reference}: the registry does not answer; see the engine's log"
+            raise Refusal(Kind.UNAVAILABLE, "IMAGE_PULL_FAILED", message)
         if digest not in self._scripts:
             message = f"image {reference}: expected {digest} at the site, got nothing"
             raise Refusal(Kind.NOT_FOUND, "IMAGE_NOT_FOUND", message)
@@ -107,7 +116,8 @@ class FakeEngine:
         script = self._scripts.get(spec.image_id)
         if any(step.spec.name == spec.name for step in self._steps.values()):
             raise Refusal(Kind.CONFLICT, "STEP_EXISTS", f"{spec.name}: name taken; look for it")
-        if script is None:
+        if script is None or self.failing_starts:
+            self.failing_starts = max(0, self.failing_starts - 1)
             message = f"engine could not start {spec.name}: image unknown"
             raise Refusal(Kind.UNAVAILABLE, "STEP_START_FAILED", message)
         for mount in spec.mounts:

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from agent import gpus
 from agent.engines.port import Exit
+from agent.gpus import Gpu
 from agent.journal import Journal
 from agent.records import State
 from agent.settings import Settings
@@ -59,6 +61,28 @@ def test_one_that_ended_before_a_boot_is_begun_again(
         wait_for(lambda: succeeded(north, execution))
     assert len(gate.steps) == 2
     assert (predictions_of(settings, execution) / "a.txt").read_text() == "1"
+
+
+def test_one_from_before_a_boot_is_given_gpus_that_are_there(
+    bench: Bench, gate: Gate, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A card was replaced, or its instances were made anew."""
+    card, other = (Gpu(name, "Example", 2**34, mig=False) for name in ("GPU-old", "GPU-new"))
+    monkeypatch.setattr(gpus, "discover", lambda: (card,))
+    model = bench.add_model("hungry", gate.infer, environment="{}, gpus: 1")
+    bench.approve_model(model)
+    with site.serving(bench, tmp_path, settings) as north:
+        bench.order(model)
+        execution = wait_for(lambda: begun(north) if gate.steps else None)
+    gate.steps[0].end(Exit(137, False, "", own=False))
+    with closing(Journal(settings.state_dir / "journal.sqlite")) as journal:
+        (kept,) = journal.begun_steps()
+        journal.set_step(replace(kept, boot_id="another boot"))
+    monkeypatch.setattr(gpus, "discover", lambda: (other,))
+    gate.opened.set()
+    with site.serving(bench, tmp_path, settings) as north:
+        wait_for(lambda: succeeded(north, execution))
+    assert [step.spec.gpus for step in gate.steps] == [("GPU-old",), ("GPU-new",)]
 
 
 def test_one_that_is_taken_down_each_time_fails_in_the_end(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 from agent import contract
-from housecall.errors import Refusal
+from housecall.errors import Kind, Refusal
 
 CATASTROPHIC = json.dumps(
     {"type": "object", "properties": {"a": {"type": "string", "pattern": "^(x+)+$"}}}
@@ -41,4 +42,17 @@ def test_a_schema_that_never_ends_is_refused_and_the_next_one_is_applied(
     assert "within 2 s" in caught.value.message
     monkeypatch.setattr(contract, "SECONDS", 30)
     path = output(tmp_path, "a: xxx\n")
+    assert contract.checked(path, CATASTROPHIC, max_bytes=1000, minimum_count=0) == {"a": "xxx"}
+
+
+def test_a_checker_that_dies_says_nothing_of_the_schema(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = output(tmp_path, "a: xxx\n")
+    monkeypatch.setattr(contract, "_answer", os._exit)  # ends with an error, wherever it is started
+    contract._CHECKER.close()
+    with pytest.raises(Refusal) as caught:
+        contract.checked(path, CATASTROPHIC, max_bytes=1000, minimum_count=0)
+    assert (caught.value.code, caught.value.kind) == ("CHECKER_FAILED", Kind.UNAVAILABLE)
+    monkeypatch.undo()
     assert contract.checked(path, CATASTROPHIC, max_bytes=1000, minimum_count=0) == {"a": "xxx"}

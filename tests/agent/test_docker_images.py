@@ -134,6 +134,19 @@ def test_archives_of_something_else(engine: DockerEngine, tmp_path: Path) -> Non
         assert (refused.value.code, refused.value.kind) == ("IMAGE_ARCHIVE_INVALID", Kind.INVALID)
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "manifest unknown: manifest unknown",
+        "repository registry.example/model not found: does not exist or no pull access",
+        "name unknown: repository name not known to registry",
+        "pull access denied for model, repository does not exist or may require 'docker login'",
+    ],
+)
+def test_a_plain_no_of_a_registry_is_final(said: str) -> None:
+    assert refusal_for("IMAGE_PULL_FAILED", said).code == "IMAGE_NOT_FOUND"
+
+
 def test_a_full_disk_has_its_own_code() -> None:
     refusal = refusal_for("IMAGE_PULL_FAILED", "write /var/lib/x: no space left on device")
     assert (refusal.code, refusal.kind) == ("DISK_FULL", Kind.EXHAUSTED)

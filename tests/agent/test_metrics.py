@@ -100,7 +100,9 @@ def test_what_waits_while_the_link_is_down_grows_old(tmp_path: Path) -> None:
         agent.releases.receipt_seconds = 0.1
         north.release(draft)
         wait_for(lambda: Scrape(here)(f"{AGENT}outbox_oldest_seconds") > 0.1)
+        agent.gpus.hold("dataset:1", ("GPU-1", "GPU-2"))
         said = Scrape(here)
+        assert said(f"{AGENT}gpus_in_use") == 2
         assert said(f"{AGENT}link_up") == 0
         assert said(f"{AGENT}link_down_seconds") > 0
         assert said(f"{AGENT}outbox_waiting") == 1

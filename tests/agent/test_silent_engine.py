@@ -1,11 +1,13 @@
-"""An engine that answers, and falls silent when it is asked how a container ended."""
+"""An engine that answers, and falls silent when it is asked how a container ended; and one that is
+frozen, whose queue of callers is full."""
 
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from socketserver import ThreadingMixIn, UnixStreamServer
@@ -13,6 +15,7 @@ from socketserver import ThreadingMixIn, UnixStreamServer
 import pytest
 
 from agent.engines.docker import DockerEngine
+from agent.engines.docker.processes import may_run
 from housecall.errors import Refusal
 
 STATE = {"Running": False, "Status": "exited", "ExitCode": 0, "OOMKilled": False, "Error": ""}
@@ -66,3 +69,24 @@ def test_it_is_not_waited_for(url: str, monkeypatch: pytest.MonkeyPatch) -> None
         with pytest.raises(Refusal) as refused:
             engine.wait("x", 1)
         assert refused.value.code == "ENGINE_UNREACHABLE"
+
+
+@pytest.fixture
+def frozen(tmp_path: Path) -> Iterator[Path]:
+    """The socket of an engine that takes no caller any more, with no room for another."""
+    path = tmp_path / "frozen"
+    with ExitStack() as stack:
+        server = stack.enter_context(socket.socket(socket.AF_UNIX))
+        server.bind(str(path))
+        server.listen(0)
+        stack.enter_context(socket.socket(socket.AF_UNIX)).connect(str(path))
+        yield path
+
+
+@pytest.mark.timeout(30)
+def test_a_frozen_one_is_not_waited_for(frozen: Path) -> None:
+    with closing(DockerEngine(f"unix://{frozen}", allow_pull=False)) as engine:
+        with pytest.raises(Refusal) as refused:
+            engine.facts()
+        assert refused.value.code == "ENGINE_UNREACHABLE"
+    assert may_run("x", frozen), "nobody can say that it does not"

@@ -1,4 +1,4 @@
-"""Orders wait for an engine that is away and for room; outputs are complete or absent."""
+"""Orders wait for what may be there again; outputs are complete or absent."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from agent.lacks import LACKS
+from agent.local.work import MISSING
 from agent.records import Execution, State
 from agent.settings import Settings
 from tests.agent import site
@@ -19,6 +21,7 @@ from tests.agent.gated import (
     waiting_model,
 )
 from tests.agent.site import Bench, wait_for
+from tests.coordinator.world import sha
 from tests.faults.disks import Disk
 
 RESERVE = 16 * 2**20
@@ -66,6 +69,79 @@ def test_an_order_waits_for_an_engine_that_is_away(
         bench.engine.unreachable = False
         wait_for(lambda: succeeded(north, execution))
         assert north.agent.journal.execution(execution.id).reason == ""
+
+
+def test_an_order_waits_for_a_registry_and_leaves_the_slot_to_others(
+    bench: Bench, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent.runs.RETRY_S", 0.05)
+    one_slot = settings.model_copy(update={"slots": 1})
+    absent, present = (bench.add_model(name) for name in ("absent", "present"))
+    for model in (absent, present):
+        bench.approve_model(model)
+    bench.engine.unpulled.add(sha("image of absent"))
+    with site.serving(bench, tmp_path, one_slot) as north:
+        journal = north.agent.journal
+        number = bench.order(absent)
+        wait_for(lambda: [e for e in journal.executions() if e.reason == "IMAGE_PULL_FAILED"])
+        other = bench.order(present)
+        wait_for(lambda: [e for e in journal.executions(execution_id=other) if succeeded(north, e)])
+        bench.engine.unpulled.clear()
+        wait_for(
+            lambda: [e for e in journal.executions(execution_id=number) if succeeded(north, e)]
+        )
+
+
+def test_an_order_does_not_wait_for_a_registry_for_ever(
+    bench: Bench, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent.runs.RETRY_S", 0.05)
+    monkeypatch.setitem(LACKS, "IMAGE_PULL_FAILED", 0.2)
+    bench.engine.unpulled.add(sha("image of gated"))
+    with site.serving(bench, tmp_path, settings) as north:
+        bench.order(bench.models[1])
+        (failed,) = wait_for(lambda: north.agent.journal.executions(state=State.FAILED))
+    assert failed.reason == "IMAGE_PULL_FAILED"
+
+
+@pytest.mark.parametrize("failing", [1, 100])
+def test_an_order_is_started_again_where_the_engine_did_not_manage(
+    bench: Bench,
+    gate: Gate,
+    settings: Settings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    failing: int,
+) -> None:
+    monkeypatch.setattr("agent.runs.RETRY_S", 0.05)
+    gate.opened.set()
+    bench.engine.failing_starts = failing
+    with site.serving(bench, tmp_path, settings) as north:
+        number = bench.order(bench.models[1])
+        journal = north.agent.journal
+        (kept,) = wait_for(lambda: journal.executions(execution_id=number))
+        wait_for(lambda: journal.execution(kept.id).state in (State.SUCCEEDED, State.FAILED))
+        kept = journal.execution(kept.id)
+    if failing == 1:
+        assert kept.state is State.SUCCEEDED
+    else:
+        assert (kept.reason, failing - bench.engine.failing_starts) == ("STEP_START_FAILED", 5)
+
+
+def test_an_image_that_is_nowhere_is_not_waited_for(
+    bench: Bench, settings: Settings, tmp_path: Path
+) -> None:
+    model = bench.add_model("nowhere")
+    bench.approve_model(model)
+    bench.engine.forget_image(sha("image of nowhere"))
+    with site.serving(bench, tmp_path, settings) as north:
+        bench.order(model)
+        (failed,) = wait_for(lambda: north.agent.journal.executions(state=State.FAILED))
+    assert failed.reason == "IMAGE_NOT_FOUND"
+
+
+def test_of_all_that_is_waited_for_it_is_said_what_to_do() -> None:
+    assert MISSING.keys() == LACKS.keys()
 
 
 def test_an_order_waits_for_room_and_gives_up_on_what_fills_the_disk(

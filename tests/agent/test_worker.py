@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from agent.events import KEPT_LINES, Amount, Done, Feed, LogLine
-from agent.worker import SHUTDOWN, Job, Worker
+from agent.worker import CANCELLED, SHUTDOWN, Job, Worker
 from housecall.errors import Refusal
 
 
@@ -104,3 +104,41 @@ def test_a_follower_that_goes_away_is_forgotten() -> None:
     feed = Feed()
     assert list(feed.follow(lambda: False)) == []
     assert feed._followers == []
+
+
+def test_what_is_put_off_leaves_its_slot_and_is_done_again() -> None:
+    worker, done = Worker(1), []
+
+    def patient(job: Job) -> str:
+        done.append("patient")
+        if "other" not in done:
+            job.put_off(0.01)
+        return "done"
+
+    job, other = worker.queue("a", patient), worker.queue("b", lambda _: done.append("other"))
+    worker.start()
+    assert job.outcome() == "done"
+    other.outcome()
+    assert done == ["patient", "other", "patient"]
+    worker.close(5)
+
+
+@pytest.mark.parametrize("reason", [CANCELLED, SHUTDOWN])
+def test_what_is_put_off_is_stopped_at_once(worker: Worker, reason: str) -> None:
+    begun = threading.Event()
+
+    def patient(job: Job) -> None:
+        job.stop.check()
+        job.put_off(3600)
+        begun.set()
+
+    job = worker.queue("a", patient)
+    assert begun.wait(5)
+    if reason == SHUTDOWN:
+        worker.close(5)
+    else:
+        worker.cancel("a")
+    assert job.wait(5)
+    assert job.error is not None
+    assert job.error.code == "STEP_STOPPED"
+    assert worker.find("a") is None

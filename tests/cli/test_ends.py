@@ -179,6 +179,13 @@ def test_token_create_for_an_operator_on_standard_output(elsewhere: World) -> No
     assert (token.name, token.role) == ("spiffe://demo/person/grace", pb.ROLE_OPERATOR)
 
 
+def test_token_create_for_a_certificate_that_ran_out(elsewhere: World) -> None:
+    elsewhere.done("admin", "token", "create", "--site", "north", "--renew")
+    stated = elsewhere.ledger.stated()
+    assert isinstance(stated, pb.JoinTokenIssued)
+    assert stated.renews
+
+
 @pytest.mark.parametrize(
     "words",
     [[], ["--site", "n", "--person", "p"], ["--site", "n", "--operator"],

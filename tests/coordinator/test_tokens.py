@@ -122,6 +122,60 @@ def test_a_revoked_name_can_be_enrolled_anew_and_its_old_statements_still_verify
     assert introduced[0] < introduced[1]
 
 
+def test_a_certificate_that_ran_out_is_replaced_and_the_keys_stay(
+    coordinator: World, tmp_path: Path
+) -> None:
+    north, folder = coordinator.join("north", pb.ROLE_SITE), tmp_path / "identities" / "north"
+    token = coordinator.token("north", pb.ROLE_SITE, renews=True)
+    with pytest.raises(Refusal, match="or one whose certificate ran out, got one until") as caught:
+        client.enrol(token, folder)
+    assert caught.value.code == "ALREADY_ENROLLED"
+    assert enrol_refused(token, tmp_path / "thief") == "NAME_TAKEN"
+    coordinator.run_out(folder)
+    again = client.enrol(token, folder)
+    assert again.signing_key.private_bytes_raw() == north.identity.signing_key.private_bytes_raw()
+    with client.connect(again) as channel:
+        said = pb.ParticipantRevoked(name=again.name, reason="leaving")
+        receipt = client.append(channel, again, said, {"test": "sha256:" + 64 * "0"}).receipt
+    stub = ledger_pb2_grpc.LedgerStub(coordinator.operator.channel)
+    bundle = stub.GetBundle(ledger_pb2.GetBundleRequest(ledger_index=receipt.ledger_index)).bundle
+    verify.verify_bundle(bundle, again.verifier_key)
+    assert bundle.enrolment.ledger_index < receipt.ledger_index - 2, "the first one introduced them"
+
+
+def test_an_identity_of_another_name_is_kept(coordinator: World, tmp_path: Path) -> None:
+    coordinator.join("north", pb.ROLE_SITE)
+    coordinator.run_out(tmp_path / "identities" / "north")
+    with pytest.raises(Refusal, match=r"expected the identity of .*/south, whom") as caught:
+        client.enrol(coordinator.token("south", pb.ROLE_SITE), tmp_path / "identities" / "north")
+    assert caught.value.code == "ALREADY_ENROLLED"
+
+
+def test_revoked_keys_never_stand_again(coordinator: World, tmp_path: Path) -> None:
+    north, folder = coordinator.join("north", pb.ROLE_SITE), tmp_path / "identities" / "north"
+    early = coordinator.token("north", pb.ROLE_SITE, renews=True)
+    coordinator.operator.state(pb.ParticipantRevoked(name=north.name, reason="stolen"))
+    coordinator.run_out(folder)
+    for token in (early, coordinator.token("north", pb.ROLE_SITE)):
+        with pytest.raises(Refusal) as caught:
+            client.enrol(token, folder)
+        assert caught.value.code == "KEY_REVOKED"
+    with pytest.raises(Refusal) as caught:
+        coordinator.token("north", pb.ROLE_SITE, renews=True)
+    assert caught.value.code == "ALREADY_REVOKED"
+
+
+def test_a_token_renews_who_is_there_and_in_the_same_role(coordinator: World) -> None:
+    mona = coordinator.join("mona", pb.ROLE_PERSON)
+    for name, role, code in (
+        ("nobody", pb.ROLE_PERSON, "PARTICIPANT_NOT_FOUND"),
+        (mona.identity.short_name, pb.ROLE_OPERATOR, "TOKEN_ROLE"),
+    ):
+        with pytest.raises(Refusal) as caught:
+            coordinator.token(name, role, renews=True)
+        assert caught.value.code == code
+
+
 @pytest.mark.parametrize("text", ["", "hello", "hc1.", "hc1.AAAA", "hc1.%%%"])
 def test_what_is_no_token_is_named_so(text: str, tmp_path: Path) -> None:
     assert enrol_refused(text, tmp_path / "x") == "TOKEN_MALFORMED"

@@ -7,11 +7,13 @@ import contextlib
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import grpc
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from google.protobuf.message import Message
 
 from coordinator.adoption import Adopted
@@ -21,6 +23,7 @@ from coordinator.settings import Settings
 from housecall import client, statement, tokens
 from housecall.identity import (
     Identity,
+    make_csr,
     spiffe_id,
 )
 from housecall.rpc import refusals
@@ -149,11 +152,19 @@ class World:
     def operator(self) -> Party:
         return self.parties["olga"]
 
-    def token(self, name: str, role: pb.Role.ValueType, expires_at: datetime | None = None) -> str:
+    def token(
+        self,
+        name: str,
+        role: pb.Role.ValueType,
+        expires_at: datetime | None = None,
+        *,
+        renews: bool = False,
+    ) -> str:
         """A join token's text, made the way the CLI makes it."""
         kind = "site" if role == pb.ROLE_SITE else "person"
         expires_at = expires_at or datetime.now(UTC) + timedelta(hours=1)
-        new = tokens.new_token(spiffe_id(TRUST_DOMAIN, kind, name), role, expires_at)
+        spiffe = spiffe_id(TRUST_DOMAIN, kind, name)
+        new = tokens.new_token(spiffe, role, expires_at, renews=renews)
         request = authority_pb2.IssueTokenRequest(
             envelope=new.envelope(self.operator.identity.signing_key), csr=new.csr
         )
@@ -161,6 +172,15 @@ class World:
             response = authority_pb2_grpc.AuthorityStub(self.operator.channel).IssueToken(request)
         chain = list(response.certificate_chain)
         return tokens.write(new.certified(self.house.address, response.root_certificate, chain))
+
+    def run_out(self, folder: Path) -> None:
+        """The certificate of the identity in `folder` ran out a minute ago."""
+        held = Identity.load(folder)
+        key = load_pem_private_key(held.tls_key_pem, password=None)
+        assert isinstance(key, EllipticCurvePrivateKey)
+        until, authority = datetime.now(UTC) - timedelta(minutes=1), self.house.authority
+        leaf = authority.certify(make_csr(key, held.name), held.name, until)
+        replace(held, chain_pem=authority.chain_pem(leaf).encode()).save(folder)
 
     def join(self, name: str, role: pb.Role.ValueType) -> Party:
         return self.enter(name, self.token(name, role))

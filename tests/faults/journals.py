@@ -75,10 +75,11 @@ def outbox(site: Site) -> list[Entry]:
     ]
 
 
-def open_work(site: Site) -> list[str] | None:
-    """What has not ended, a line each; None when the journal cannot be read now."""
+def open_work(site: Site) -> list[str]:
+    """What has not ended, a line each; what cannot be read now is not known to have ended."""
     questions = {
         "execution {} is {}": f"SELECT id, state FROM executions WHERE state NOT IN {ENDED}",
+        "step {} of {} runs": "SELECT name, owner FROM steps WHERE state = 'RUNNING'",
         "order {} has no outcome": "SELECT execution_id FROM orders WHERE outcome = ''",
         "outbox {} {}": "SELECT kind, envelope_digest FROM outbox WHERE state = 'waiting'",
         "review {} {}": "SELECT kind, local_id FROM reviews WHERE decision = ''",
@@ -87,7 +88,7 @@ def open_work(site: Site) -> list[str] | None:
     for text, sql in questions.items():
         rows = ask(site.journal, sql)
         if rows is None:
-            return None
+            return [f"{site.name}: the journal cannot be read"]
         found += [f"{site.name}: {text.format(*row)}" for row in rows if _counts(site, text, row)]
     return found
 

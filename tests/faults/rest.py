@@ -41,7 +41,7 @@ def under_way(world: World) -> list[str]:
         return [*found, "the store does not answer"]
     found += [f"order {number} has no outcome" for number in history.open_orders()]
     for site in world.sites:
-        found += journals.open_work(site) or []
+        found += journals.open_work(site)
         found += _live(site)
     return found + _containers(world)
 

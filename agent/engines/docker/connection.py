@@ -47,8 +47,8 @@ class Connection:
     def _connected(self, **settings: Any) -> Any:
         with translated("ENGINE_UNREACHABLE", f"connect to {self._url}"):
             if self.socket is not None:
-                with socket.socket(socket.AF_UNIX) as probe:  # the SDK leaks its own on failure
-                    probe.connect(str(self.socket))
+                with dialled(self.socket):  # the SDK leaks its own on failure
+                    pass
             tls = {} if self._given else kwargs_from_env()
             given: dict[str, Any] = {**tls, **settings, "base_url": self._url}
             return docker.APIClient(**given)
@@ -57,3 +57,13 @@ class Connection:
         if "client" in vars(self):
             self.client.close()
             del self.client
+
+
+@contextmanager
+def dialled(path: Path) -> Iterator[socket.socket]:
+    """A connection to the engine's own socket. Raises OSError, also at once where a frozen engine's
+    queue is full: without a timeout the kernel would wait for room in it."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(ANSWER_S)
+        probe.connect(str(path))
+        yield probe

@@ -17,6 +17,13 @@ LOST = (requests.exceptions.RequestException, urllib3.exceptions.HTTPError, OSEr
 """What the SDK lets through when the engine goes away."""
 
 
+_NO_IMAGE = (
+    r"manifest unknown|manifest for .* not found|No such image"
+    r"|pull access denied|repository .* not (found|known to registry)"
+)
+"""A registry's plain no. Some say "denied" of what they do not have."""
+
+
 def refusal(code: str, text: str) -> Refusal:
     """The engine's own words decide where they name a cause that people can mend."""
     if "no space left on device" in text.lower():
@@ -26,7 +33,7 @@ def refusal(code: str, text: str) -> Refusal:
     if re.search(r"could not select device driver|nvidia-container|no known GPU", text):
         next_step = "install the NVIDIA container toolkit or run without GPUs"
         return Refusal(Kind.NOT_READY, "GPU_UNAVAILABLE", f"{text}; {next_step}")
-    if re.search(r"manifest unknown|manifest for .* not found|No such image", text):
+    if re.search(_NO_IMAGE, text):
         next_step = "load it at the site or ask its owner to publish it"
         return Refusal(Kind.NOT_FOUND, "IMAGE_NOT_FOUND", f"{text}; {next_step}")
     return Refusal(Kind.UNAVAILABLE, code, f"{text}; see the engine's log")

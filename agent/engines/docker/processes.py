@@ -14,6 +14,8 @@ import struct
 from contextlib import suppress
 from pathlib import Path
 
+from agent.engines.docker.connection import dialled
+
 WAITING = "runc:[2:INIT]"
 _CREDENTIALS = struct.Struct("3i")
 
@@ -40,8 +42,7 @@ def waits(process: Path) -> bool:
 def _is_visible(engine: Path) -> bool:
     """The number of who listens is 0 where it is in another process namespace (unix(7))."""
     try:
-        with socket.socket(socket.AF_UNIX) as probe:
-            probe.connect(str(engine))
+        with dialled(engine) as probe:
             said = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     except OSError:
         return False
