@@ -81,6 +81,19 @@ def test_another_user_is_in_the_unit_and_made(tmp_path: Path) -> None:
     assert "takes root's rights away" in refused.stderr
 
 
+@pytest.mark.parametrize("name", ["agent", "coordinator"])
+def test_an_upgrade_keeps_the_user_until_another_is_named(tmp_path: Path, name: str) -> None:
+    words = (f"housecall-{name}", "install", "--root", str(tmp_path))
+    run(*words, "--user", "ward")
+    before = {path: (tmp_path / path).read_text() for path in files(tmp_path)}
+    upgraded = run(*words)
+    assert (upgraded.returncode, "change user" in upgraded.stdout) == (0, False)
+    assert {path: (tmp_path / path).read_text() for path in files(tmp_path)} == before
+    assert "change user ward to clinic\n" in run(*words, "--user", "clinic").stdout
+    unit = tmp_path / f"etc/systemd/system/housecall-{name}.service"
+    assert "\nUser=clinic\n" in unit.read_text()
+
+
 def test_a_newer_systemd_waits_longer_each_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
