@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from agent import gpus
+from agent.doctor.finding import Level, Verdict, warn
 from agent.doctor.home import agent as doctors_word
 from agent.doctor.scene import Scene
 from agent.gpus import Gpu
@@ -217,10 +218,34 @@ def test_a_link_that_is_down_says_when_it_tries_again(bench: Bench, tmp_path: Pa
         assert not status(north).HasField("next_try_at")
 
 
-def test_the_doctor_finds_the_agent_that_runs(north: Site, tmp_path: Path) -> None:
+def looked_at(north: Site, tmp_path: Path) -> Verdict:
     config = tmp_path / "agent.toml"
     config.write_text(
         f'state_dir = "{north.settings.state_dir}"\nsocket = "{north.settings.socket}"'
     )
-    found = doctors_word(Scene(config))
-    assert (found.level, "connected since" in found.found) == ("ok", True)
+    return doctors_word(Scene(config))
+
+
+def test_the_doctor_finds_the_agent_that_runs(north: Site, tmp_path: Path) -> None:
+    found = looked_at(north, tmp_path)
+    assert (found.level, "connected since" in found.found) == (Level.OK, True)
+
+
+def test_the_doctor_says_what_is_wrong_with_an_agent_that_is_connected(
+    north: Site, tmp_path: Path
+) -> None:
+    north.agent.link.state.welcomed("clock: 400 s [CLOCK_SKEW]")
+    north.bench.engine.unreachable = True
+    found = looked_at(north, tmp_path)
+    assert found.level is Level.WARNING
+    assert "it runs, and has a problem: clock: 400 s [CLOCK_SKEW]; has no engine" in found.found
+    assert "the check of the engine says why" in found.fix
+
+
+def test_the_doctor_compares_the_agents_gpus_with_the_drivers(
+    north: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = (Gpu("a", "Example", 2**34, False),)
+    monkeypatch.setattr(gpus, "discover", lambda: there)
+    found = looked_at(north, tmp_path)
+    assert found == warn("it runs, and knows 0 GPUs, where the driver has 1", "restart the agent")

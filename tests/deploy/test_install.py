@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -53,6 +54,12 @@ def test_into_a_folder_and_out_again(tmp_path: Path, name: str) -> None:
     assert "write" not in again.stdout
     assert run(program, "uninstall", "--root", str(tmp_path)).returncode == 0
     assert files(tmp_path) == {f"etc/housecall/{name}.toml"}
+
+
+def test_the_agent_starts_after_what_it_looks_for_once(tmp_path: Path) -> None:
+    install(AGENT, Machine(tmp_path))
+    (after,) = re.findall(r"^After=(.*)$", (tmp_path / UNIT).read_text(), flags=re.MULTILINE)
+    assert {"docker.service", "nvidia-persistenced.service"} <= set(after.split())
 
 
 def test_settings_of_the_site_are_never_written_over(tmp_path: Path) -> None:
