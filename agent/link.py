@@ -86,6 +86,7 @@ class Link:
             self.state.disconnected()
             self.state.rests()
             if code == "LEDGER_REWRITTEN":
+                self.state.ended = True
                 log.critical("link ended for good", extra={"code": code, "reason": FINAL[code]})
                 return
             if not self._stop.is_set():

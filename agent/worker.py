@@ -7,6 +7,7 @@ asked goes away. What the work is, and what its end means, is left to whoever as
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 
@@ -45,6 +46,7 @@ class Job:
 
     def __init__(self, key: str, work: Callable[[Job], object]) -> None:
         self.key = key
+        self.asked_at = time.time()  # for display
         self.feed = Feed()
         self.stop = Stop()
         self.result: object = None
@@ -124,10 +126,10 @@ class Worker:
         with self._changed:
             return self._running, len(self._queue)
 
-    def queued(self) -> list[str]:
-        """Keys of the work that waits for a slot, the first in line first."""
+    def queued(self) -> dict[str, float]:
+        """Keys of the work that waits for a slot, the first in line first, and since when."""
         with self._changed:
-            return [job.key for job in self._queue]
+            return {job.key: job.asked_at for job in self._queue}
 
     def lost_slots(self) -> list[str]:
         """Names of slot threads that have ended though nobody closed them: there should be none."""

@@ -112,7 +112,9 @@ def agent(scene: Scene) -> Verdict:
 def _wrong(found: site_pb2.GetStatusResponse) -> Iterator[tuple[str, str]]:
     """What the agent that runs lacks, and what mends it."""
     problem = found.link_problem
-    if not found.connected:
+    if found.link_ended:
+        yield f"has ended its link for good: {problem}", "tell the operator and the other sites"
+    elif not found.connected:
         yield f"is not connected: {problem or 'it tries'}", "the checks from dns on say which hop"
     elif problem:
         yield f"has a problem: {problem}", "docs/errors.md has a row for each code"

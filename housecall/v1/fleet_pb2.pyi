@@ -37,6 +37,50 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _WaitReason:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _WaitReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_WaitReason.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    WAIT_REASON_UNSPECIFIED: _WaitReason.ValueType  # 0
+    """It does not wait: it runs."""
+    WAIT_REASON_SLOT: _WaitReason.ValueType  # 1
+    WAIT_REASON_GPU: _WaitReason.ValueType  # 2
+    WAIT_REASON_DISK: _WaitReason.ValueType  # 3
+    WAIT_REASON_ENGINE: _WaitReason.ValueType  # 4
+    WAIT_REASON_CONSENT: _WaitReason.ValueType  # 5
+    """A yes to run it, of a person of this site."""
+    WAIT_REASON_RELEASE: _WaitReason.ValueType  # 6
+    """A yes to send its result, of a person of this site."""
+    WAIT_REASON_RECEIPT: _WaitReason.ValueType  # 7
+    """A signed statement: the coordinator's receipt."""
+    WAIT_REASON_COORDINATOR: _WaitReason.ValueType  # 8
+    """Descriptions that the coordinator has."""
+    WAIT_REASON_DECISION: _WaitReason.ValueType  # 9
+    """The agent decides on it, by its policy."""
+
+class WaitReason(_WaitReason, metaclass=_WaitReasonEnumTypeWrapper):
+    """What a piece of work waits for."""
+
+WAIT_REASON_UNSPECIFIED: WaitReason.ValueType  # 0
+"""It does not wait: it runs."""
+WAIT_REASON_SLOT: WaitReason.ValueType  # 1
+WAIT_REASON_GPU: WaitReason.ValueType  # 2
+WAIT_REASON_DISK: WaitReason.ValueType  # 3
+WAIT_REASON_ENGINE: WaitReason.ValueType  # 4
+WAIT_REASON_CONSENT: WaitReason.ValueType  # 5
+"""A yes to run it, of a person of this site."""
+WAIT_REASON_RELEASE: WaitReason.ValueType  # 6
+"""A yes to send its result, of a person of this site."""
+WAIT_REASON_RECEIPT: WaitReason.ValueType  # 7
+"""A signed statement: the coordinator's receipt."""
+WAIT_REASON_COORDINATOR: WaitReason.ValueType  # 8
+"""Descriptions that the coordinator has."""
+WAIT_REASON_DECISION: WaitReason.ValueType  # 9
+"""The agent decides on it, by its policy."""
+Global___WaitReason: _TypeAlias = WaitReason  # noqa: Y015
+
 class _PreparationState:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015

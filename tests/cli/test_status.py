@@ -12,8 +12,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from cli import since
 from housecall.errors import EXIT_CODES, Kind
 from housecall.times import stamp
+from housecall.v1 import fleet_pb2, site_pb2
 from housecall.v1 import registry_pb2 as registry
-from housecall.v1 import site_pb2
 from housecall.v1 import statements_pb2 as pb
 from tests.cli.conftest import World
 
@@ -244,7 +244,7 @@ def site_status(now: datetime) -> site_pb2.GetStatusResponse:
                 local_execution_id=6,
                 dataset_id="north/1",
                 model_id=5,
-                waits_for=site_pb2.WAIT_REASON_CONSENT,
+                waits_for=fleet_pb2.WAIT_REASON_CONSENT,
                 since=lately(days=2, minutes=5),
                 next_step="housecall review show 3",
             ),
@@ -256,11 +256,11 @@ def site_status(now: datetime) -> site_pb2.GetStatusResponse:
                 since=lately(minutes=12, seconds=20),
                 heard_at=lately(minutes=1, seconds=20),
             ),
-            site_pb2.Work(dataset_id="north/2", waits_for=site_pb2.WAIT_REASON_SLOT),
+            site_pb2.Work(dataset_id="north/2", waits_for=fleet_pb2.WAIT_REASON_SLOT),
             site_pb2.Work(
                 dataset_id="north/1",
                 step="ResultSubmitted",
-                waits_for=site_pb2.WAIT_REASON_RECEIPT,
+                waits_for=fleet_pb2.WAIT_REASON_RECEIPT,
                 since=lately(minutes=4, seconds=20),
                 next_step="housecall-agent doctor",
             ),
@@ -306,6 +306,15 @@ def without_rules(text: str) -> list[list[str]]:
 def test_the_sites_screen(at_site: World) -> None:
     at_site.site.status = site_status(datetime.now(UTC))
     assert without_rules(at_site.done("site", "status")) == without_rules(SITE_SCREEN)
+
+
+def test_a_link_that_ended_for_good(at_site: World) -> None:
+    found = site_status(datetime.now(UTC))
+    found.link_ended = True
+    at_site.site.status = found
+    (line,) = [each for each in at_site.done("site", "status").splitlines() if "link  " in each]
+    said = "down for 5 min, ended for good: tell the operator and the other sites"
+    assert line.split(maxsplit=1) == ["link", said]
 
 
 def test_the_sites_screen_as_json_is_whole(at_site: World) -> None:
