@@ -19,6 +19,7 @@ from agent.doctor.finding import Level, Verdict, warn
 from agent.doctor.home import agent as doctors_word
 from agent.doctor.scene import Scene
 from agent.gpus import Gpu
+from agent.local.messages import timestamp
 from housecall.v1 import fleet_pb2, site_pb2
 from housecall.v1 import statements_pb2 as pb
 from tests.agent import site
@@ -204,7 +205,7 @@ def test_gpus_that_are_waited_for(
         consent_to_the_first(north)
         (row,) = wait_for(lambda: work(north, fleet_pb2.WAIT_REASON_GPU))
         (since,) = north.agent.gpus.queued().values()
-        assert row.since.ToDatetime(UTC).timestamp() == pytest.approx(since)
+        assert row.since == timestamp(since)
         free, taken = status(north).gpus
         assert (free.uuid, free.dataset_id, taken.dataset_id) == ("a", "", "north/1")
         north.agent.gpus.release("dataset:1")
