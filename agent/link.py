@@ -26,8 +26,9 @@ from agent.journal import Journal
 from agent.linkstate import LinkState
 from agent.orders import Orders
 from agent.outbox import Outbox
+from agent.progress import progress_of
 from agent.records import ENDED, Execution
-from agent.session import Duties, Session, progress_of
+from agent.session import Duties, Session
 from housecall import client
 from housecall.errors import Kind, Refusal
 from housecall.rpc import refusal_of

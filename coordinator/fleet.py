@@ -19,7 +19,7 @@ from datetime import datetime
 
 from coordinator.preparations import Preparation, Preparations, taken
 from coordinator.session import Mail, Session, draining
-from coordinator.standing import MOST_CHARACTERS, Doing, Standing
+from coordinator.standing import MOST_CHARACTERS, Doing, Standing, began_at
 from housecall.errors import Kind, Refusal
 from housecall.v1 import fleet_pb2
 
@@ -148,10 +148,13 @@ class Fleet:
         self._standing[session.site] = standing
         self.tell_site(session.site)
 
-    def progress(self, progress: fleet_pb2.Progress, now: datetime) -> None:
-        said = Doing(progress.state, progress.step[:MOST_CHARACTERS], now)
-        self._doing[progress.execution_id] = said
-        self.tell_progress(progress.execution_id)
+    def progress(self, session: Session, said: fleet_pb2.Progress, now: datetime) -> None:
+        """Of an order of that site."""
+        known, skew_s = self._doing.get(said.execution_id), session.standing.clock_skew_seconds
+        at = began_at(said, known, now=now, skew_s=skew_s)
+        step = said.step[:MOST_CHARACTERS]
+        self._doing[said.execution_id] = Doing(said.state, step, at, said.waits_for)
+        self.tell_progress(said.execution_id)
         self.touch()
 
     def preparing(

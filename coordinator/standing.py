@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, fields
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from housecall.v1 import fleet_pb2
 from housecall.v1 import statements_pb2 as pb
 
 MOST_CHARACTERS = 100
@@ -63,16 +65,34 @@ def read_standing(written: dict[str, Any]) -> Standing:
 
 @dataclass(frozen=True)
 class Doing:
-    """An order's progress, as its site last said."""
+    """An order's progress, as its site last said: `at` is since when, by this side's clock."""
 
     state: pb.ExecutionState.ValueType
     step: str
     at: datetime
+    waits_for: fleet_pb2.WaitReason.ValueType = fleet_pb2.WAIT_REASON_UNSPECIFIED
 
     def written(self) -> list[Any]:
-        return [self.state, self.step, self.at.isoformat()]
+        return [self.state, self.step, self.at.isoformat(), self.waits_for]
 
 
 def read_doing(written: list[Any]) -> Doing:
-    state, step, at = written
-    return Doing(pb.ExecutionState.ValueType(state), step, datetime.fromisoformat(at))
+    state, step, at, waits_for = written
+    return Doing(
+        pb.ExecutionState.ValueType(state),
+        step,
+        datetime.fromisoformat(at),
+        fleet_pb2.WaitReason.ValueType(waits_for),
+    )
+
+
+def began_at(
+    said: fleet_pb2.Progress, known: Doing | None, *, now: datetime, skew_s: float
+) -> datetime:
+    """Since when it is so: by the site's word, less the difference of its clock, and not after now.
+    Of an older agent, that says none: since it first said the same."""
+    if said.HasField("since"):
+        with contextlib.suppress(ValueError, OverflowError):  # no time that a clock can show
+            return min(now, said.since.ToDatetime(UTC) - timedelta(seconds=skew_s))
+    same = known and (known.state, known.step) == (said.state, said.step[:MOST_CHARACTERS])
+    return known.at if known and same else now

@@ -11,6 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from agent.catalog import PREPARING
 from agent.local.messages import timestamp
 from agent.local.room import Rooms
+from agent.progress import LACKS
 from agent.records import Execution, KeptStep, State
 from housecall.v1 import fleet_pb2
 from housecall.v1 import site_pb2 as site
@@ -23,14 +24,11 @@ OPEN = (
     State.RUNNING,
     State.WAITING_RELEASE,
 )
-MISSING = {
-    "DISK_FULL": (
-        fleet_pb2.WAIT_REASON_DISK,
-        "free space, or lower the setting disk_reserve_bytes",
-    ),
-    "ENGINE_UNREACHABLE": (fleet_pb2.WAIT_REASON_ENGINE, "housecall-agent doctor --check engine"),
+MENDS = {
+    fleet_pb2.WAIT_REASON_DISK: "free space, or lower the setting disk_reserve_bytes",
+    fleet_pb2.WAIT_REASON_ENGINE: "housecall-agent doctor --check engine",
 }
-"""Why the journal says that something is queued again, and what a person can do."""
+"""What a person can do about what is missing."""
 LINK = "housecall-agent doctor"
 
 
@@ -127,12 +125,13 @@ class _Look:
             said.waits_for = fleet_pb2.WAIT_REASON_GPU
             _set(said.since, self._for_gpus[owner])
         elif not self._engine:
-            said.waits_for, said.next_step = MISSING["ENGINE_UNREACHABLE"]
+            said.waits_for = fleet_pb2.WAIT_REASON_ENGINE
+            said.next_step = MENDS[said.waits_for]
             said.ClearField("since")
 
     def _queue(self, execution: Execution) -> tuple[fleet_pb2.WaitReason.ValueType, str]:
-        if execution.reason in MISSING:
-            return MISSING[execution.reason]
+        if lacks := LACKS.get(execution.reason):
+            return lacks, MENDS[lacks]
         if self._rooms.worker.find(f"resume:{execution.source_id}") is not None:
             return fleet_pb2.WAIT_REASON_COORDINATOR, "" if self._connected else LINK
         return fleet_pb2.WAIT_REASON_SLOT, ""

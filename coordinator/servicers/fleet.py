@@ -139,7 +139,7 @@ class FleetServicer(fleet_pb2_grpc.FleetServicer):
         site = session.site
         own = await _soon(asyncio.to_thread(self._welcomes.own, hello, site))
         for progress in own:
-            self._fleet.progress(progress, datetime.now(UTC))
+            self._fleet.progress(session, progress, datetime.now(UTC))
         if said := hello.preparing[:MOST_PREPARING]:
             mine = await _soon(asyncio.to_thread(self._welcomes.own_preparing, said, site))
             self._fleet.preparing(session, mine, datetime.now(UTC))
@@ -168,7 +168,7 @@ class FleetServicer(fleet_pb2_grpc.FleetServicer):
                         await in_flight.acquire()
                         self._submit(message.submit.envelope, session, caller, in_flight)
                     case "progress":
-                        await self._progress(message.progress, session.site)
+                        await self._progress(message.progress, session)
                     case "preparing":
                         await self._preparing(message.preparing, session)
                     case "heartbeat":
@@ -182,15 +182,16 @@ class FleetServicer(fleet_pb2_grpc.FleetServicer):
         finally:
             session.hung_up()
 
-    async def _progress(self, progress: pb.Progress, site: str) -> None:
+    async def _progress(self, progress: pb.Progress, session: Session) -> None:
         """Where the store cannot say whose it is, the next one or the next Hello tells it."""
         try:
-            own = await asyncio.to_thread(self._welcomes.is_own, progress, site)
+            own = await asyncio.to_thread(self._welcomes.is_own, progress, session.site)
         except Refusal as refusal:
-            log.warning("progress not taken", extra={"site": site, "code": refusal.code})
+            extra = {"site": session.site, "code": refusal.code}
+            log.warning("progress not taken", extra=extra)
             return
         if own:
-            self._fleet.progress(progress, datetime.now(UTC))
+            self._fleet.progress(session, progress, datetime.now(UTC))
 
     async def _preparing(self, said: pb.Preparing, session: Session) -> None:
         """As with progress."""

@@ -27,7 +27,7 @@ from housecall.v1 import ledger_pb2 as housecall_dot_v1_dot_ledger__pb2
 from housecall.v1 import statements_pb2 as housecall_dot_v1_dot_statements__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18housecall/v1/fleet.proto\x12\x0chousecall.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19housecall/v1/ledger.proto\x1a\x1dhousecall/v1/statements.proto\"\xa6\x02\n\x0c\x41gentMessage\x12$\n\x05hello\x18\x01 \x01(\x0b\x32\x13.housecall.v1.HelloH\x00\x12,\n\theartbeat\x18\x02 \x01(\x0b\x32\x17.housecall.v1.HeartbeatH\x00\x12*\n\x08progress\x18\x03 \x01(\x0b\x32\x16.housecall.v1.ProgressH\x00\x12\x35\n\x0eorder_accepted\x18\x04 \x01(\x0b\x32\x1b.housecall.v1.OrderAcceptedH\x00\x12&\n\x06submit\x18\x05 \x01(\x0b\x32\x14.housecall.v1.SubmitH\x00\x12,\n\tpreparing\x18\x06 \x01(\x0b\x32\x17.housecall.v1.PreparingH\x00\x42\t\n\x07message\"\xc3\x02\n\x12\x43oordinatorMessage\x12(\n\x07welcome\x18\x01 \x01(\x0b\x32\x15.housecall.v1.WelcomeH\x00\x12$\n\x05order\x18\x02 \x01(\x0b\x32\x13.housecall.v1.OrderH\x00\x12&\n\x06\x63\x61ncel\x18\x03 \x01(\x0b\x32\x14.housecall.v1.CancelH\x00\x12,\n\treceipted\x18\x04 \x01(\x0b\x32\x17.housecall.v1.ReceiptedH\x00\x12(\n\x07refused\x18\x05 \x01(\x0b\x32\x15.housecall.v1.RefusedH\x00\x12\"\n\x04news\x18\x06 \x01(\x0b\x32\x12.housecall.v1.NewsH\x00\x12.\n\nsuperseded\x18\x07 \x01(\x0b\x32\x18.housecall.v1.SupersededH\x00\x42\t\n\x07message\"\x9e\x02\n\x05Hello\x12\x15\n\ragent_version\x18\x01 \x01(\t\x12.\n\nlocal_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x63ursor\x18\x03 \x01(\x04\x12\x12\n\ncheckpoint\x18\x04 \x01(\t\x12\x33\n\x0b\x65nvironment\x18\x05 \x01(\x0b\x32\x1e.housecall.v1.EnvironmentFacts\x12%\n\x05\x64oing\x18\x06 \x03(\x0b\x32\x16.housecall.v1.Progress\x12\x12\n\nsession_id\x18\x07 \x01(\t\x12\x0e\n\x06yields\x18\x08 \x01(\x08\x12*\n\tpreparing\x18\t \x03(\x0b\x32\x17.housecall.v1.Preparing\"-\n\tHeartbeat\x12\x0f\n\x07running\x18\x01 \x01(\r\x12\x0f\n\x07waiting\x18\x02 \x01(\r\"[\n\x08Progress\x12\x14\n\x0c\x65xecution_id\x18\x01 \x01(\r\x12+\n\x05state\x18\x02 \x01(\x0e\x32\x1c.housecall.v1.ExecutionState\x12\x0c\n\x04step\x18\x03 \x01(\t\"\xd6\x01\n\tPreparing\x12\x12\n\ndataset_id\x18\x01 \x01(\t\x12-\n\x05state\x18\x02 \x01(\x0e\x32\x1e.housecall.v1.PreparationState\x12\x0c\n\x04step\x18\x03 \x01(\t\x12\x14\n\x0c\x62\x65nchmark_id\x18\x04 \x01(\r\x12\x33\n\x06shares\x18\x05 \x03(\x0b\x32#.housecall.v1.Preparing.SharesEntry\x1a-\n\x0bSharesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\r:\x02\x38\x01\"%\n\rOrderAccepted\x12\x14\n\x0c\x65xecution_id\x18\x01 \x01(\r\"\x1a\n\x06Submit\x12\x10\n\x08\x65nvelope\x18\x01 \x01(\x0c\"\xb4\x01\n\x07Welcome\x12\x34\n\x10\x63oordinator_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\ncheckpoint\x18\x02 \x01(\t\x12\x19\n\x11\x63onsistency_proof\x18\x03 \x03(\x0c\x12#\n\x06orders\x18\x04 \x03(\x0b\x32\x13.housecall.v1.Order\x12\x1f\n\x17\x63\x61ncelled_execution_ids\x18\x05 \x03(\r\"Q\n\x05Order\x12\x14\n\x0c\x65xecution_id\x18\x01 \x01(\r\x12$\n\x06\x62undle\x18\x02 \x01(\x0b\x32\x14.housecall.v1.Bundle\x12\x0c\n\x04line\x18\x03 \x01(\r\"\x1e\n\x06\x43\x61ncel\x12\x14\n\x0c\x65xecution_id\x18\x01 \x01(\r\"X\n\tReceipted\x12\x17\n\x0f\x65nvelope_digest\x18\x01 \x01(\t\x12&\n\x07receipt\x18\x02 \x01(\x0b\x32\x15.housecall.v1.Receipt\x12\n\n\x02id\x18\x03 \x01(\t\"L\n\x07Refused\x12\x17\n\x0f\x65nvelope_digest\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0c\n\x04\x63ode\x18\x03 \x01(\t\x12\x0c\n\x04text\x18\x04 \x01(\t\".\n\x04News\x12\x14\n\x0cledger_index\x18\x01 \x01(\x04\x12\x10\n\x08\x65nvelope\x18\x02 \x01(\x0c\"\x0c\n\nSuperseded*\x84\x02\n\nWaitReason\x12\x1b\n\x17WAIT_REASON_UNSPECIFIED\x10\x00\x12\x14\n\x10WAIT_REASON_SLOT\x10\x01\x12\x13\n\x0fWAIT_REASON_GPU\x10\x02\x12\x14\n\x10WAIT_REASON_DISK\x10\x03\x12\x16\n\x12WAIT_REASON_ENGINE\x10\x04\x12\x17\n\x13WAIT_REASON_CONSENT\x10\x05\x12\x17\n\x13WAIT_REASON_RELEASE\x10\x06\x12\x17\n\x13WAIT_REASON_RECEIPT\x10\x07\x12\x1b\n\x17WAIT_REASON_COORDINATOR\x10\x08\x12\x18\n\x14WAIT_REASON_DECISION\x10\t*\xb7\x01\n\x10PreparationState\x12!\n\x1dPREPARATION_STATE_UNSPECIFIED\x10\x00\x12\x1f\n\x1bPREPARATION_STATE_PREPARING\x10\x01\x12!\n\x1dPREPARATION_STATE_OUTSTANDING\x10\x02\x12\x1c\n\x18PREPARATION_STATE_BROKEN\x10\x03\x12\x1e\n\x1aPREPARATION_STATE_PREPARED\x10\x04\x32T\n\x05\x46leet\x12K\n\x07\x43onnect\x12\x1a.housecall.v1.AgentMessage\x1a .housecall.v1.CoordinatorMessage(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18housecall/v1/fleet.proto\x12\x0chousecall.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19housecall/v1/ledger.proto\x1a\x1dhousecall/v1/statements.proto\"\xa6\x02\n\x0c\x41gentMessage\x12$\n\x05hello\x18\x01 \x01(\x0b\x32\x13.housecall.v1.HelloH\x00\x12,\n\theartbeat\x18\x02 \x01(\x0b\x32\x17.housecall.v1.HeartbeatH\x00\x12*\n\x08progress\x18\x03 \x01(\x0b\x32\x16.housecall.v1.ProgressH\x00\x12\x35\n\x0eorder_accepted\x18\x04 \x01(\x0b\x32\x1b.housecall.v1.OrderAcceptedH\x00\x12&\n\x06submit\x18\x05 \x01(\x0b\x32\x14.housecall.v1.SubmitH\x00\x12,\n\tpreparing\x18\x06 \x01(\x0b\x32\x17.housecall.v1.PreparingH\x00\x42\t\n\x07message\"\xc3\x02\n\x12\x43oordinatorMessage\x12(\n\x07welcome\x18\x01 \x01(\x0b\x32\x15.housecall.v1.WelcomeH\x00\x12$\n\x05order\x18\x02 \x01(\x0b\x32\x13.housecall.v1.OrderH\x00\x12&\n\x06\x63\x61ncel\x18\x03 \x01(\x0b\x32\x14.housecall.v1.CancelH\x00\x12,\n\treceipted\x18\x04 \x01(\x0b\x32\x17.housecall.v1.ReceiptedH\x00\x12(\n\x07refused\x18\x05 \x01(\x0b\x32\x15.housecall.v1.RefusedH\x00\x12\"\n\x04news\x18\x06 \x01(\x0b\x32\x12.housecall.v1.NewsH\x00\x12.\n\nsuperseded\x18\x07 \x01(\x0b\x32\x18.housecall.v1.SupersededH\x00\x42\t\n\x07message\"\x9e\x02\n\x05Hello\x12\x15\n\ragent_version\x18\x01 \x01(\t\x12.\n\nlocal_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x63ursor\x18\x03 \x01(\x04\x12\x12\n\ncheckpoint\x18\x04 \x01(\t\x12\x33\n\x0b\x65nvironment\x18\x05 \x01(\x0b\x32\x1e.housecall.v1.EnvironmentFacts\x12%\n\x05\x64oing\x18\x06 \x03(\x0b\x32\x16.housecall.v1.Progress\x12\x12\n\nsession_id\x18\x07 \x01(\t\x12\x0e\n\x06yields\x18\x08 \x01(\x08\x12*\n\tpreparing\x18\t \x03(\x0b\x32\x17.housecall.v1.Preparing\"-\n\tHeartbeat\x12\x0f\n\x07running\x18\x01 \x01(\r\x12\x0f\n\x07waiting\x18\x02 \x01(\r\"\xb3\x01\n\x08Progress\x12\x14\n\x0c\x65xecution_id\x18\x01 \x01(\r\x12+\n\x05state\x18\x02 \x01(\x0e\x32\x1c.housecall.v1.ExecutionState\x12\x0c\n\x04step\x18\x03 \x01(\t\x12)\n\x05since\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\twaits_for\x18\x05 \x01(\x0e\x32\x18.housecall.v1.WaitReason\"\xd6\x01\n\tPreparing\x12\x12\n\ndataset_id\x18\x01 \x01(\t\x12-\n\x05state\x18\x02 \x01(\x0e\x32\x1e.housecall.v1.PreparationState\x12\x0c\n\x04step\x18\x03 \x01(\t\x12\x14\n\x0c\x62\x65nchmark_id\x18\x04 \x01(\r\x12\x33\n\x06shares\x18\x05 \x03(\x0b\x32#.housecall.v1.Preparing.SharesEntry\x1a-\n\x0bSharesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\r:\x02\x38\x01\"%\n\rOrderAccepted\x12\x14\n\x0c\x65xecution_id\x18\x01 \x01(\r\"\x1a\n\x06Submit\x12\x10\n\x08\x65nvelope\x18\x01 \x01(\x0c\"\xb4\x01\n\x07Welcome\x12\x34\n\x10\x63oordinator_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\ncheckpoint\x18\x02 \x01(\t\x12\x19\n\x11\x63onsistency_proof\x18\x03 \x03(\x0c\x12#\n\x06orders\x18\x04 \x03(\x0b\x32\x13.housecall.v1.Order\x12\x1f\n\x17\x63\x61ncelled_execution_ids\x18\x05 \x03(\r\"Q\n\x05Order\x12\x14\n\x0c\x65xecution_id\x18\x01 \x01(\r\x12$\n\x06\x62undle\x18\x02 \x01(\x0b\x32\x14.housecall.v1.Bundle\x12\x0c\n\x04line\x18\x03 \x01(\r\"\x1e\n\x06\x43\x61ncel\x12\x14\n\x0c\x65xecution_id\x18\x01 \x01(\r\"X\n\tReceipted\x12\x17\n\x0f\x65nvelope_digest\x18\x01 \x01(\t\x12&\n\x07receipt\x18\x02 \x01(\x0b\x32\x15.housecall.v1.Receipt\x12\n\n\x02id\x18\x03 \x01(\t\"L\n\x07Refused\x12\x17\n\x0f\x65nvelope_digest\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0c\n\x04\x63ode\x18\x03 \x01(\t\x12\x0c\n\x04text\x18\x04 \x01(\t\".\n\x04News\x12\x14\n\x0cledger_index\x18\x01 \x01(\x04\x12\x10\n\x08\x65nvelope\x18\x02 \x01(\x0c\"\x0c\n\nSuperseded*\x84\x02\n\nWaitReason\x12\x1b\n\x17WAIT_REASON_UNSPECIFIED\x10\x00\x12\x14\n\x10WAIT_REASON_SLOT\x10\x01\x12\x13\n\x0fWAIT_REASON_GPU\x10\x02\x12\x14\n\x10WAIT_REASON_DISK\x10\x03\x12\x16\n\x12WAIT_REASON_ENGINE\x10\x04\x12\x17\n\x13WAIT_REASON_CONSENT\x10\x05\x12\x17\n\x13WAIT_REASON_RELEASE\x10\x06\x12\x17\n\x13WAIT_REASON_RECEIPT\x10\x07\x12\x1b\n\x17WAIT_REASON_COORDINATOR\x10\x08\x12\x18\n\x14WAIT_REASON_DECISION\x10\t*\xb7\x01\n\x10PreparationState\x12!\n\x1dPREPARATION_STATE_UNSPECIFIED\x10\x00\x12\x1f\n\x1bPREPARATION_STATE_PREPARING\x10\x01\x12!\n\x1dPREPARATION_STATE_OUTSTANDING\x10\x02\x12\x1c\n\x18PREPARATION_STATE_BROKEN\x10\x03\x12\x1e\n\x1aPREPARATION_STATE_PREPARED\x10\x04\x32T\n\x05\x46leet\x12K\n\x07\x43onnect\x12\x1a.housecall.v1.AgentMessage\x1a .housecall.v1.CoordinatorMessage(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,10 +36,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_PREPARING_SHARESENTRY']._loaded_options = None
   _globals['_PREPARING_SHARESENTRY']._serialized_options = b'8\001'
-  _globals['_WAITREASON']._serialized_start=1998
-  _globals['_WAITREASON']._serialized_end=2258
-  _globals['_PREPARATIONSTATE']._serialized_start=2261
-  _globals['_PREPARATIONSTATE']._serialized_end=2444
+  _globals['_WAITREASON']._serialized_start=2087
+  _globals['_WAITREASON']._serialized_end=2347
+  _globals['_PREPARATIONSTATE']._serialized_start=2350
+  _globals['_PREPARATIONSTATE']._serialized_end=2533
   _globals['_AGENTMESSAGE']._serialized_start=134
   _globals['_AGENTMESSAGE']._serialized_end=428
   _globals['_COORDINATORMESSAGE']._serialized_start=431
@@ -48,30 +48,30 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_HELLO']._serialized_end=1043
   _globals['_HEARTBEAT']._serialized_start=1045
   _globals['_HEARTBEAT']._serialized_end=1090
-  _globals['_PROGRESS']._serialized_start=1092
-  _globals['_PROGRESS']._serialized_end=1183
-  _globals['_PREPARING']._serialized_start=1186
-  _globals['_PREPARING']._serialized_end=1400
-  _globals['_PREPARING_SHARESENTRY']._serialized_start=1355
-  _globals['_PREPARING_SHARESENTRY']._serialized_end=1400
-  _globals['_ORDERACCEPTED']._serialized_start=1402
-  _globals['_ORDERACCEPTED']._serialized_end=1439
-  _globals['_SUBMIT']._serialized_start=1441
-  _globals['_SUBMIT']._serialized_end=1467
-  _globals['_WELCOME']._serialized_start=1470
-  _globals['_WELCOME']._serialized_end=1650
-  _globals['_ORDER']._serialized_start=1652
-  _globals['_ORDER']._serialized_end=1733
-  _globals['_CANCEL']._serialized_start=1735
-  _globals['_CANCEL']._serialized_end=1765
-  _globals['_RECEIPTED']._serialized_start=1767
-  _globals['_RECEIPTED']._serialized_end=1855
-  _globals['_REFUSED']._serialized_start=1857
-  _globals['_REFUSED']._serialized_end=1933
-  _globals['_NEWS']._serialized_start=1935
-  _globals['_NEWS']._serialized_end=1981
-  _globals['_SUPERSEDED']._serialized_start=1983
-  _globals['_SUPERSEDED']._serialized_end=1995
-  _globals['_FLEET']._serialized_start=2446
-  _globals['_FLEET']._serialized_end=2530
+  _globals['_PROGRESS']._serialized_start=1093
+  _globals['_PROGRESS']._serialized_end=1272
+  _globals['_PREPARING']._serialized_start=1275
+  _globals['_PREPARING']._serialized_end=1489
+  _globals['_PREPARING_SHARESENTRY']._serialized_start=1444
+  _globals['_PREPARING_SHARESENTRY']._serialized_end=1489
+  _globals['_ORDERACCEPTED']._serialized_start=1491
+  _globals['_ORDERACCEPTED']._serialized_end=1528
+  _globals['_SUBMIT']._serialized_start=1530
+  _globals['_SUBMIT']._serialized_end=1556
+  _globals['_WELCOME']._serialized_start=1559
+  _globals['_WELCOME']._serialized_end=1739
+  _globals['_ORDER']._serialized_start=1741
+  _globals['_ORDER']._serialized_end=1822
+  _globals['_CANCEL']._serialized_start=1824
+  _globals['_CANCEL']._serialized_end=1854
+  _globals['_RECEIPTED']._serialized_start=1856
+  _globals['_RECEIPTED']._serialized_end=1944
+  _globals['_REFUSED']._serialized_start=1946
+  _globals['_REFUSED']._serialized_end=2022
+  _globals['_NEWS']._serialized_start=2024
+  _globals['_NEWS']._serialized_end=2070
+  _globals['_SUPERSEDED']._serialized_start=2072
+  _globals['_SUPERSEDED']._serialized_end=2084
+  _globals['_FLEET']._serialized_start=2535
+  _globals['_FLEET']._serialized_end=2619
 # @@protoc_insertion_point(module_scope)

@@ -278,19 +278,29 @@ class Progress(_message.Message):
     EXECUTION_ID_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     STEP_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    WAITS_FOR_FIELD_NUMBER: _builtins.int
     execution_id: _builtins.int
     state: _statements_pb2.ExecutionState.ValueType
     step: _builtins.str
+    waits_for: Global___WaitReason.ValueType
+    """What one that is queued waits for."""
+    @_builtins.property
+    def since(self) -> _timestamp_pb2.Timestamp:
+        """Since when, by the site's clock; unset = an older agent."""
+
     def __init__(
         self,
         *,
         execution_id: _builtins.int = ...,
         state: _statements_pb2.ExecutionState.ValueType = ...,
         step: _builtins.str = ...,
+        since: _timestamp_pb2.Timestamp | None = ...,
+        waits_for: Global___WaitReason.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["execution_id", b"execution_id", "state", b"state", "step", b"step"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["execution_id", b"execution_id", "since", b"since", "state", b"state", "step", b"step", "waits_for", b"waits_for"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

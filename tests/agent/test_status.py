@@ -20,13 +20,16 @@ from agent.doctor.home import agent as doctors_word
 from agent.doctor.scene import Scene
 from agent.gpus import Gpu
 from agent.local.messages import timestamp
-from housecall.v1 import fleet_pb2, site_pb2
+from agent.progress import progress_of
+from housecall.v1 import fleet_pb2, registry_pb2, site_pb2
 from housecall.v1 import statements_pb2 as pb
 from tests.agent import site
 from tests.agent.fake_engine import FakeStep
 from tests.agent.site import SECONDS, Bench, Site, infer, wait_for
 from tests.agent.test_link import registered_offline
 from tests.coordinator.world import MODEL_CONFIG, register_container, sha
+
+DAY = 86400.0
 
 
 def status(north: Site) -> site_pb2.GetStatusResponse:
@@ -46,6 +49,11 @@ def consent_to_the_first(north: Site) -> None:
     with north.api() as api:
         request = site_pb2.ApproveReviewRequest(id=review.id, digest=review.digest)
         api.ApproveReview(request, timeout=SECONDS)
+
+
+def told(north: Site) -> set[fleet_pb2.WaitReason.ValueType]:
+    """What a Hello says that orders wait for."""
+    return {progress_of(each).waits_for for each in north.agent.orders.doing()}
 
 
 class Slow:
@@ -115,6 +123,25 @@ def test_consent_that_is_waited_for(north: Site) -> None:
     assert row.since == review.since
 
 
+def test_a_new_stream_changes_nothing_of_since_when(north: Site) -> None:
+    north.ready()
+    number = north.bench.order(north.bench.models[0])
+    wait_for(lambda: work(north, fleet_pb2.WAIT_REASON_CONSENT))
+    carla, request = north.bench.carla, registry_pb2.GetExecutionRequest(id=number)
+
+    def seen() -> registry_pb2.Execution:
+        return carla.registry.GetExecution(request, timeout=SECONDS).execution
+
+    wait_for(lambda: seen().state == pb.EXECUTION_STATE_WAITING_CONSENT)
+    before, connected_at = seen().updated_at, north.agent.link.state.connected_at
+    (kept,) = north.agent.orders.doing()
+    north.agent.journal.update_execution(kept.id, updated_at=kept.updated_at - 9 * DAY)
+    north.agent.link.reconnect()
+    wait_for(lambda: north.agent.link.state.connected_at > connected_at)
+    passed = before.ToDatetime(UTC) - seen().updated_at.ToDatetime(UTC)
+    assert passed.total_seconds() == pytest.approx(9 * DAY, abs=SECONDS)
+
+
 def test_a_slot_that_is_waited_for(bench: Bench, tmp_path: Path) -> None:
     settings = site.enrolled(bench, tmp_path, slots=1)
     with site.serving(bench, tmp_path, settings) as north:
@@ -145,14 +172,16 @@ def test_an_engine_and_a_disk_that_are_waited_for(north: Site) -> None:
     consent_to_the_first(north)
     (row,) = wait_for(lambda: work(north, fleet_pb2.WAIT_REASON_DISK))
     assert row.next_step.startswith("free space")
+    wait_for(lambda: fleet_pb2.WAIT_REASON_DISK in told(north))
     third = north.bench.add_model("third")
     north.bench.approve_model(third)
     north.bench.order(third)
     wait_for(lambda: [each for each in north.reviews() if each.kind == site_pb2.REVIEW_KIND_RUN])
     north.bench.engine.unreachable = True
     consent_to_the_first(north)
-    (row,) = wait_for(lambda: work(north, fleet_pb2.WAIT_REASON_ENGINE))
+    row = wait_for(lambda: work(north, fleet_pb2.WAIT_REASON_ENGINE))[0]
     assert row.next_step == "housecall-agent doctor --check engine"
+    wait_for(lambda: fleet_pb2.WAIT_REASON_ENGINE in told(north))
     assert "doctor --check engine" in status(north).engine_problem
     north.bench.engine.unreachable = False
 

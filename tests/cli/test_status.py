@@ -43,6 +43,7 @@ def overview() -> Overview:
         Overview.SiteStanding(site=registry.Site(name=SOUTH, heard_at=before(days=2))),
         Overview.SiteStanding(site=registry.Site(name=WEST)),
     ]
+    none = fleet_pb2.WAIT_REASON_UNSPECIFIED
     executions = [
         Overview.OpenExecution(
             execution=registry.Execution(
@@ -56,12 +57,17 @@ def overview() -> Overview:
             site=site,
             requester=CARLA,
             accepted=accepted,
+            waits_for=waits_for,
         )
-        for number, site, state, step, accepted in (
-            (1, NORTH, pb.EXECUTION_STATE_RUNNING, "infer", True),
-            (2, NORTH, pb.EXECUTION_STATE_WAITING_CONSENT, "", True),
-            (3, NORTH, pb.EXECUTION_STATE_ORDERED, "", False),
-            (4, SOUTH, pb.EXECUTION_STATE_ORDERED, "", False),
+        for number, site, state, step, accepted, waits_for in (
+            (1, NORTH, pb.EXECUTION_STATE_RUNNING, "infer", True, none),
+            (2, NORTH, pb.EXECUTION_STATE_WAITING_CONSENT, "", True, none),
+            (3, NORTH, pb.EXECUTION_STATE_ORDERED, "", False, none),
+            (4, SOUTH, pb.EXECUTION_STATE_ORDERED, "", False, none),
+            (5, NORTH, pb.EXECUTION_STATE_QUEUED, "", True, fleet_pb2.WAIT_REASON_SLOT),
+            (6, NORTH, pb.EXECUTION_STATE_QUEUED, "", True, fleet_pb2.WAIT_REASON_DISK),
+            (7, NORTH, pb.EXECUTION_STATE_QUEUED, "", True, fleet_pb2.WAIT_REASON_ENGINE),
+            (8, NORTH, pb.EXECUTION_STATE_QUEUED, "", True, none),
         )
     ]
     return Overview(
@@ -120,7 +126,7 @@ database         postgresql
 ledger           120 entries, the newest 12 s ago
 last backup      2 d ago, 118 entries; overdue: run `housecall-coordinator backup`
 sites            3, 1 connected
-open executions  1004; the oldest 4 are below
+open executions  1004; the oldest 8 are below
 open requests    1
 join tokens      1
 
@@ -141,6 +147,10 @@ execution  site   dataset  model  state            since  waits for
         2  north  north/1      4  waiting consent  5 min  a person of the site: consent
         3  north  north/1      4  ordered          5 min  the agent to take it
         4  south  north/1      4  ordered          5 min  the site to connect
+        5  north  north/1      4  queued           5 min  a slot
+        6  north  north/1      4  queued           5 min  a person of the site: disk
+        7  north  north/1      4  queued           5 min  a person of the site: engine
+        8  north  north/1      4  queued           5 min  a slot
 
 association  benchmark  of       since  votes   waits for
 -----------  ---------  -------  -----  ------  ---------
