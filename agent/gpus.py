@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pynvml
@@ -69,6 +70,14 @@ def _gpu(nvml: Any, handle: Any, *, mig: bool) -> Gpu:
     return Gpu(nvml.nvmlDeviceGetUUID(handle), nvml.nvmlDeviceGetName(handle), memory, mig)
 
 
+@dataclass(frozen=True, eq=False)
+class _Ticket:
+    """A place in the queue, taken `since`, in seconds of the wall clock: for display."""
+
+    owner: str
+    since: float = field(default_factory=time.time)
+
+
 class GpuPool:
     """Hands out GPUs in the order of asking; nobody overtakes, so a large request is never
     starved by small ones. Safe to use from several threads."""
@@ -77,7 +86,7 @@ class GpuPool:
         self.gpus = gpus
         self._all = tuple(gpu.uuid for gpu in gpus)
         self._held: dict[str, tuple[str, ...]] = {}
-        self._queue: deque[tuple[str, object]] = deque()
+        self._queue: deque[_Ticket] = deque()
         self._changed = threading.Condition()
 
     @property
@@ -112,15 +121,15 @@ class GpuPool:
         with self._changed:
             return dict(self._held)
 
-    def queued(self) -> list[str]:
-        """Who waits for some, the first in line first."""
+    def queued(self) -> dict[str, float]:
+        """Who waits for some, the first in line first, and since when."""
         with self._changed:
-            return [owner for owner, _ in self._queue]
+            return {ticket.owner: ticket.since for ticket in self._queue}
 
     def _wait(
         self, owner: str, named: tuple[str, ...], count: int, timeout: float | None
     ) -> tuple[str, ...]:
-        ticket = (owner, object())
+        ticket = _Ticket(owner)
         with self._changed:
             self._queue.append(ticket)
             try:
@@ -134,7 +143,7 @@ class GpuPool:
                 self._queue.remove(ticket)
                 self._changed.notify_all()
 
-    def _ready(self, ticket: object, named: tuple[str, ...], count: int) -> bool:
+    def _ready(self, ticket: _Ticket, named: tuple[str, ...], count: int) -> bool:
         enough = set(named) <= set(self._free) and len(self._free) >= count
         return self._queue[0] is ticket and enough
 

@@ -4,25 +4,36 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from agent.uptime import since_boot
 from housecall.errors import Kind, Refusal
+from housecall.v1 import fleet_pb2
 
 DAY_S = 86400.0
 MOST_RETRY_S = 60.0
 PASSING = frozenset({Kind.UNAVAILABLE, Kind.UNAUTHENTICATED, Kind.EXHAUSTED})
 """Noes that are no answer: nobody is there, a clock or a certificate is wrong for now, the disk is
 full."""
+
+
+class Lack(NamedTuple):
+    """For how many seconds it is waited for, and what the wait is called."""
+
+    seconds: float
+    waits_for: fleet_pb2.WaitReason.ValueType
+
+
 LACKS = {
-    "ENGINE_UNREACHABLE": math.inf,
-    "DISK_FULL": math.inf,
-    "STEP_START_FAILED": math.inf,
-    "IMAGE_PULL_FAILED": DAY_S,
-    "ADDITIONAL_FILES_UNAVAILABLE": DAY_S,
-    "CHECKER_FAILED": DAY_S,
+    "ENGINE_UNREACHABLE": Lack(math.inf, fleet_pb2.WAIT_REASON_ENGINE),
+    "DISK_FULL": Lack(math.inf, fleet_pb2.WAIT_REASON_DISK),
+    "STEP_START_FAILED": Lack(math.inf, fleet_pb2.WAIT_REASON_ENGINE),
+    "IMAGE_PULL_FAILED": Lack(DAY_S, fleet_pb2.WAIT_REASON_IMAGE),
+    "ADDITIONAL_FILES_UNAVAILABLE": Lack(DAY_S, fleet_pb2.WAIT_REASON_FILES),
+    "CHECKER_FAILED": Lack(DAY_S, fleet_pb2.WAIT_REASON_MEMORY),
 }
-"""For how many seconds each is waited for: for ever where the site alone can mend it. Starts of a
-step are counted besides (`pipeline.MOST_TRIES`)."""
+"""By code: for ever where the site alone can mend it. Starts of a step are counted besides
+(`pipeline.MOST_TRIES`)."""
 
 
 @dataclass
@@ -43,4 +54,4 @@ class Patience:
         if refusal.kind not in PASSING or refusal.code not in LACKS:
             return False
         now = since_boot()
-        return now - self._began.setdefault(refusal.code, now) <= LACKS[refusal.code]
+        return now - self._began.setdefault(refusal.code, now) <= LACKS[refusal.code].seconds

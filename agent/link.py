@@ -26,9 +26,10 @@ from agent.journal import Journal
 from agent.linkstate import LinkState
 from agent.orders import Orders
 from agent.outbox import Outbox
+from agent.progress import progress_of
 from agent.recall import Recall
 from agent.records import ENDED, Execution
-from agent.session import Duties, Session, progress_of
+from agent.session import Duties, Session
 from housecall import client
 from housecall.errors import Kind, Refusal
 from housecall.rpc import refusal_of
@@ -88,6 +89,7 @@ class Link:
             self.state.disconnected()
             self.state.rests()
             if code == "LEDGER_REWRITTEN":
+                self.state.ended = True
                 log.critical("link ended for good", extra={"code": code, "reason": FINAL[code]})
                 return
             if not self._stop.is_set():

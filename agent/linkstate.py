@@ -19,6 +19,8 @@ class LinkState:
     """Of the wall clock, for display: when a link that is down is tried again."""
     busy_since: float | None = None
     """Monotonic; None while the link's thread waits for a message or a try, or has ended."""
+    ended: bool = False
+    """For good: it is not tried again."""
 
     def works(self) -> None:
         """The link's thread begins something that has to end."""

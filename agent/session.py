@@ -31,8 +31,8 @@ from agent.journal import Journal
 from agent.linkstate import LinkState
 from agent.orders import Orders
 from agent.outbox import Outbox
+from agent.progress import progress_of
 from agent.recall import Recall
-from agent.records import Execution
 from housecall.errors import Kind, Refusal
 from housecall.times import stamp
 from housecall.v1 import fleet_pb2, fleet_pb2_grpc
@@ -235,14 +235,6 @@ class Session:
         if (cursor := self._cursor) != self._written:
             self._duties.journal.set_fact("cursor", str(cursor))
             self._written = cursor
-
-
-def progress_of(execution: Execution) -> fleet_pb2.Progress:
-    return fleet_pb2.Progress(
-        execution_id=execution.execution_id,
-        state=pb.ExecutionState.Value(f"EXECUTION_STATE_{execution.state}"),
-        step=execution.step,
-    )
 
 
 def _skew_problem(skew: float, most: float) -> str:

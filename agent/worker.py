@@ -47,6 +47,7 @@ class Job:
 
     def __init__(self, key: str, work: Callable[[Job], object]) -> None:
         self.key = key
+        self.asked_at = time.time()  # for display
         self.feed = Feed()
         self.stop = Stop()
         self.result: object = None
@@ -133,10 +134,10 @@ class Worker:
         with self._changed:
             return self._running, len(self._queue)
 
-    def queued(self) -> list[str]:
-        """Keys of the work that waits, the first in line first."""
+    def queued(self) -> dict[str, float]:
+        """Keys of the work that waits, the first in line first, and since when."""
         with self._changed:
-            return [job.key for job in self._queue]
+            return {job.key: job.asked_at for job in self._queue}
 
     def lost_slots(self) -> list[str]:
         """Names of slot threads that have ended though nobody closed them: there should be none."""

@@ -20,7 +20,7 @@ from datetime import datetime
 
 from coordinator.preparations import Preparation, Preparations, taken
 from coordinator.session import Mail, Session, draining
-from coordinator.standing import MOST_CHARACTERS, Doing, Standing, Word
+from coordinator.standing import MOST_CHARACTERS, Doing, Standing, Word, began_at
 from housecall.errors import Kind, Refusal
 from housecall.v1 import fleet_pb2
 
@@ -152,11 +152,15 @@ class Fleet:
 
     def progress(self, session: Session, said: fleet_pb2.Progress, now: datetime) -> None:
         """Of an order of that site."""
-        if self.is_served(session):
-            step = said.step[:MOST_CHARACTERS]
-            self._doing[said.execution_id] = Doing(self._word(session), now, said.state, step)
-            self.tell_progress(said.execution_id)
-            self.touch()
+        if not self.is_served(session):
+            return
+        known, skew_s = self._doing.get(said.execution_id), session.standing.clock_skew_seconds
+        at = began_at(said, known, now=now, skew_s=skew_s)
+        step = said.step[:MOST_CHARACTERS]
+        word = self._word(session)
+        self._doing[said.execution_id] = Doing(word, at, said.state, step, said.waits_for)
+        self.tell_progress(said.execution_id)
+        self.touch()
 
     def preparing(
         self, session: Session, said: Iterable[fleet_pb2.Preparing], now: datetime

@@ -19,6 +19,7 @@ from coordinator.replicas import Replicas
 from coordinator.store import Reader
 from coordinator.store.backups import last_backup
 from housecall.times import stamp
+from housecall.v1 import fleet_pb2
 from housecall.v1 import registry_pb2 as reg
 from housecall.v1 import statements_pb2 as pb
 
@@ -108,11 +109,13 @@ def _sites(reader: Reader, fleet: Fleet) -> Iterator[Overview.SiteStanding]:
 
 
 def _execution(reader: Reader, row: Execution, fleet: Fleet) -> Overview.OpenExecution:
+    doing = fleet.progress_of(row.id)
     return Overview.OpenExecution(
         execution=views.execution(reader, row, fleet),
         site=row.site,
         requester=row.requester,
-        accepted=fleet.progress_of(row.id) is not None,
+        accepted=doing is not None,
+        waits_for=doing.waits_for if doing else fleet_pb2.WAIT_REASON_UNSPECIFIED,
     )
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, fields
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
+from housecall.v1 import fleet_pb2
 from housecall.v1 import statements_pb2 as pb
 
 MOST_CHARACTERS = 100
@@ -72,18 +74,36 @@ class Word(NamedTuple):
 
 @dataclass(frozen=True)
 class Doing:
-    """An order's progress, as its site last said."""
+    """An order's progress, as its site last said: `at` is since when, by this side's clock."""
 
     word: Word
     at: datetime
     state: pb.ExecutionState.ValueType
     step: str
+    waits_for: fleet_pb2.WaitReason.ValueType = fleet_pb2.WAIT_REASON_UNSPECIFIED
 
     def written(self) -> list[Any]:
-        return [self.word, self.at.isoformat(), self.state, self.step]
+        return [self.word, self.at.isoformat(), self.state, self.step, self.waits_for]
 
 
 def read_doing(written: list[Any]) -> Doing:
-    word, at, state, step = written
-    known = pb.ExecutionState.ValueType(state)
-    return Doing(Word(*word), datetime.fromisoformat(at), known, step)
+    word, at, state, step, waits_for = written
+    return Doing(
+        Word(*word),
+        datetime.fromisoformat(at),
+        pb.ExecutionState.ValueType(state),
+        step,
+        fleet_pb2.WaitReason.ValueType(waits_for),
+    )
+
+
+def began_at(
+    said: fleet_pb2.Progress, known: Doing | None, *, now: datetime, skew_s: float
+) -> datetime:
+    """Since when it is so: by the site's word, less the difference of its clock, and not after now.
+    Of an older agent, that says none: since it first said the same."""
+    if said.HasField("since"):
+        with contextlib.suppress(ValueError, OverflowError):  # no time that a clock can show
+            return min(now, said.since.ToDatetime(UTC) - timedelta(seconds=skew_s))
+    same = known and (known.state, known.step) == (said.state, said.step[:MOST_CHARACTERS])
+    return known.at if known and same else now

@@ -21,6 +21,7 @@ from housecall.errors import Kind, Refusal
 
 DEFAULT_BIN = "/opt/housecall/bin"
 BACKOFF_SINCE = 254
+USER = r"[a-z_][a-z0-9_-]{0,30}"
 HIDDEN = (Path("/home"), Path("/root"), Path("/run/user"))
 """What `ProtectHome=` hides from the services."""
 
@@ -98,8 +99,13 @@ class Machine:
 
 
 def install(service: Service, machine: Machine, *, user: str = "") -> None:
-    """Put everything in place; again to upgrade. What runs is restarted, nothing is started."""
+    """Put everything in place; again to upgrade. What runs is restarted, nothing is started. No
+    `user` is the one that it has, or the service's own."""
     _check(machine)
+    has = _installed_user(service, machine)
+    if user and has and user != has:
+        machine.say(f"change user {has} to {user}")
+    user = user or has
     programs = Path(DEFAULT_BIN) if machine.is_staged else _programs()
     for kind, path in _files(service, machine):
         text = (_deploy() / kind / path.name).read_text()
@@ -163,6 +169,14 @@ def _refuse_link(path: Path) -> NoReturn:
         f"{path}: expected no link, got one to {os.path.realpath(path)}, where nothing is changed; "
         "remove the link if nobody means it, then run the same command again",
     )
+
+
+def _installed_user(service: Service, machine: Machine) -> str:
+    """That of the unit which is there, as an upgrade keeps it; "" where there is none."""
+    unit = machine.path("etc/systemd/system", f"{service.name}.service")
+    text = unit.read_text() if unit.is_file() else ""
+    found = re.search(rf"^User=({USER})$", text, flags=re.MULTILINE)
+    return found[1] if found else ""
 
 
 def _of_user(text: str, service: Service, user: str) -> str:

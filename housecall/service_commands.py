@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from housecall.errors import Kind, Refusal
-from housecall.service import Machine, Service, install, purged, uninstall
+from housecall.service import USER, Machine, Service, install, purged, uninstall
 
 Wrap = Callable[[Callable[..., None]], Callable[..., None]]
 _ROOT = click.option(
@@ -19,6 +19,7 @@ _ROOT = click.option(
     default=Path("/"),
     help="Only put the files below this folder, as for an image; run nothing.",
 )
+_USER_HELP = "Run as this user [the one it has; at first {}]."
 _DRY = click.option("--dry-run", is_flag=True, help="Print each step; do nothing.")
 
 
@@ -28,7 +29,7 @@ def service_commands(service: Service, wrap: Wrap) -> list[click.Command]:
     @click.command("install")
     @_ROOT
     @_DRY
-    @click.option("--user", default="", callback=_user, help=f"Run as this user [{service.name}].")
+    @click.option("--user", default="", callback=_user, help=_USER_HELP.format(service.name))
     @wrap
     def install_command(root: Path, dry_run: bool, user: str) -> None:
         """Put the systemd unit, its user and its folders in place, and enable it; or upgrade it.
@@ -61,7 +62,7 @@ def _ask(paths: list[str]) -> None:
 
 
 def _user(_context: Any, _parameter: Any, name: str) -> str:
-    if name and (name == "root" or not re.fullmatch(r"[a-z_][a-z0-9_-]{0,30}", name)):
+    if name and (name == "root" or not re.fullmatch(USER, name)):
         raise click.BadParameter(
             f"expected the name of a user that is not root, got {name!r}: the unit takes root's "
             "rights away"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from housecall.errors import Kind
@@ -41,3 +42,8 @@ def warn(found: str, fix: str) -> Verdict:
 
 def fail(kind: Kind, found: str, fix: str) -> Verdict:
     return Verdict(Level.FAILED, found, fix, kind)
+
+
+def worst(verdicts: Iterable[Verdict]) -> Verdict:
+    """The first of those that are worst; of checks that were made, not skipped."""
+    return max(verdicts, key=lambda each: list(Level).index(each.level))

@@ -11,7 +11,9 @@ from datetime import UTC
 from pathlib import Path
 
 import grpc
+import pynvml
 
+from agent import gpus
 from agent.catalog import numbers, read_record
 from agent.consent import PolicyFile
 from agent.disk import FULL
@@ -112,13 +114,39 @@ def agent(scene: Scene) -> Verdict:
             found = stub.GetStatus(site_pb2.GetStatusRequest(), timeout=SOCKET_SECONDS)
     except Refusal as refusal:
         return _silent(scene.settings, refusal)
-    if not found.connected:
-        return warn(
-            f"it runs, and is not connected: {found.link_problem or 'it tries'}",
-            "the checks from dns on say which hop fails",
-        )
+    if wrong := list(_wrong(found)):
+        whats, fixes = zip(*wrong, strict=True)
+        return warn(f"it runs, and {'; '.join(whats)}", "; ".join(fixes))
     since = found.connected_at.ToDatetime(UTC).isoformat(timespec="seconds")
     return ok(f"{found.agent_version} runs, connected since {since}")
+
+
+def _wrong(found: site_pb2.GetStatusResponse) -> Iterator[tuple[str, str]]:
+    """What the agent that runs lacks, and what mends it."""
+    problem = found.link_problem
+    if found.link_ended:
+        yield f"has ended its link for good: {problem}", "tell the operator and the other sites"
+    elif not found.connected:
+        yield f"is not connected: {problem or 'it tries'}", "the checks from dns on say which hop"
+    elif problem:
+        yield f"has a problem: {problem}", "docs/errors.md has a row for each code"
+    if found.engine_problem:
+        yield (
+            f"has no engine: {found.engine_problem}",
+            "the check of the engine says why; where that is well, restart the agent",
+        )
+    knows, there = {gpu.uuid for gpu in found.gpus}, _gpus()
+    if there is not None and knows != there:
+        what = f"knows {len(knows)} GPUs, where the driver has {len(there)}"
+        yield f"{what}{'' if len(knows) != len(there) else ' others'}", "restart the agent"
+
+
+def _gpus() -> set[str] | None:
+    """By UUID, as an agent that starts now finds them; None where the check of GPUs fails."""
+    try:
+        return {gpu.uuid for gpu in gpus.discover()}
+    except pynvml.NVMLError:
+        return None
 
 
 def _silent(settings: Settings, refusal: Refusal) -> Verdict:

@@ -8,7 +8,7 @@ import sqlite3
 import struct
 from pathlib import Path
 
-from agent.doctor.finding import Verdict, fail, ok, warn
+from agent.doctor.finding import Level, Verdict, fail, ok, warn, worst
 from agent.doctor.scene import Scene
 from agent.journal_reader import JournalReader
 from housecall.errors import Kind, Refusal
@@ -28,20 +28,24 @@ def disk(scene: Scene) -> Verdict:
             parts["engine"] = scene.engine.root_dir
     except Refusal:
         pass  # the check of the engine says so
-    said = []
-    for name, folder in parts.items():
-        found = os.statvfs(_existing(folder))
-        free = found.f_bavail * found.f_frsize
-        if free < reserve or (found.f_files and not found.f_favail):
-            lacks = _size(free) if free < reserve else "no room for another file"
-            what = f"{name}, {folder}: {lacks} free, {_size(reserve)} are the reserve"
-            return fail(Kind.EXHAUSTED, what, _more(name))
-        said.append(f"{name} {_size(free)} free")
-        foreseen = largest_output(settings.state_dir) if name == "state" else 0
-        if free < reserve + foreseen:
-            what = f"{name}: {_size(free)} free; a step once wrote {_size(foreseen)}"
-            return warn(f"{what}, and {_size(reserve)} are the reserve", _more(name))
-    return ok(f"{', '.join(said)}; {_size(reserve)} are the reserve")
+    found = [_room(scene, name, folder) for name, folder in parts.items()]
+    if (bad := worst(found)).level is not Level.OK:
+        return bad
+    return ok(f"{', '.join(each.found for each in found)}; {_size(reserve)} are the reserve")
+
+
+def _room(scene: Scene, name: str, folder: Path) -> Verdict:
+    settings, on = scene.settings, os.statvfs(_existing(folder))
+    reserve, free = settings.disk_reserve_bytes, on.f_bavail * on.f_frsize
+    if free < reserve or (on.f_files and not on.f_favail):
+        lacks = _size(free) if free < reserve else "no room for another file"
+        what = f"{name}, {folder}: {lacks} free, {_size(reserve)} are the reserve"
+        return fail(Kind.EXHAUSTED, what, _more(name))
+    foreseen = largest_output(settings.state_dir) if name == "state" else 0
+    if free < reserve + foreseen:
+        what = f"{name}: {_size(free)} free; a step once wrote {_size(foreseen)}"
+        return warn(f"{what}, and {_size(reserve)} are the reserve", _more(name))
+    return ok(f"{name} {_size(free)} free")
 
 
 def largest_output(state_dir: Path) -> int:

@@ -9,9 +9,11 @@ from pathlib import Path
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from agent.catalog import PREPARING
+from agent.lacks import LACKS
 from agent.local.messages import timestamp
 from agent.local.room import Rooms
 from agent.records import Execution, KeptStep, State
+from housecall.v1 import fleet_pb2
 from housecall.v1 import site_pb2 as site
 from housecall.v1 import statements_pb2 as pb
 
@@ -22,31 +24,20 @@ OPEN = (
     State.RUNNING,
     State.WAITING_RELEASE,
 )
-MISSING = {
-    "DISK_FULL": (
-        site.WAIT_REASON_DISK,
-        "free space, or lower the setting disk_reserve_bytes",
-    ),
-    "ENGINE_UNREACHABLE": (site.WAIT_REASON_ENGINE, "housecall-agent doctor --check engine"),
-    "STEP_START_FAILED": (site.WAIT_REASON_ENGINE, "housecall-agent doctor --check engine"),
-    "IMAGE_PULL_FAILED": (
-        site.WAIT_REASON_IMAGE,
-        "see that the engine reaches the registry, or load the image",
-    ),
-    "ADDITIONAL_FILES_UNAVAILABLE": (
-        site.WAIT_REASON_FILES,
-        "see that this machine reaches their source",
-    ),
-    "CHECKER_FAILED": (site.WAIT_REASON_MEMORY, "free memory on this machine"),
+MENDS = {
+    fleet_pb2.WAIT_REASON_DISK: "free space, or lower the setting disk_reserve_bytes",
+    fleet_pb2.WAIT_REASON_ENGINE: "housecall-agent doctor --check engine",
+    fleet_pb2.WAIT_REASON_IMAGE: "see that the engine reaches the registry, or load the image",
+    fleet_pb2.WAIT_REASON_FILES: "see that this machine reaches their source",
+    fleet_pb2.WAIT_REASON_MEMORY: "free memory on this machine",
 }
-"""Why the journal says that something is queued again (`agent/lacks.py`), and what a person can
-do."""
+"""What a person can do about what is missing."""
 LINK = "housecall-agent doctor"
 
 
-def work(rooms: Rooms) -> list[site.Work]:
+def work(rooms: Rooms, environment: pb.EnvironmentFacts) -> list[site.Work]:
     """Oldest first; those whose time is not known come last."""
-    look = _Look(rooms)
+    look = _Look(rooms, engine=bool(environment.engine))
     found = [*look.executions(), *look.preparations(), *look.statements()]
     return sorted(found, key=lambda each: each.since.ToNanoseconds() or 2**63)
 
@@ -66,15 +57,15 @@ def gpus(rooms: Rooms) -> list[site.GpuUse]:
 
 
 class _Look:
-    """One look at everything, so that its parts fit each other."""
+    """One look at everything, so that its parts fit each other. `engine` is whether it answers."""
 
-    def __init__(self, rooms: Rooms) -> None:
-        self._rooms = rooms
+    def __init__(self, rooms: Rooms, *, engine: bool) -> None:
+        self._rooms, self._engine = rooms, engine
         self._connected = rooms.link_state().connected
         self._begun = {kept.owner: kept for kept in rooms.journal.begun_steps()}
         self._reviews = {review.local_id: review for review in rooms.journal.reviews()}
-        self._queued = set(rooms.worker.queued())
-        self._for_gpus = set(rooms.gpus.queued())
+        self._queued = rooms.worker.queued()
+        self._for_gpus = rooms.gpus.queued()
 
     def executions(self) -> Iterator[site.Work]:
         for state in OPEN:
@@ -86,7 +77,8 @@ class _Look:
             owner = f"dataset:{dataset.number}"
             said = site.Work(dataset_id=dataset.id)
             if owner in self._queued:
-                said.waits_for = site.WAIT_REASON_SLOT
+                said.waits_for = fleet_pb2.WAIT_REASON_SLOT
+                _set(said.since, self._queued[owner])
                 yield said
             elif dataset.state == PREPARING:
                 self._running(said, owner, self._rooms.catalog.folder(dataset.number))
@@ -97,7 +89,7 @@ class _Look:
             yield site.Work(
                 dataset_id=entry.lane if "/" in entry.lane else "",
                 step=entry.kind,
-                waits_for=site.WAIT_REASON_RECEIPT,
+                waits_for=fleet_pb2.WAIT_REASON_RECEIPT,
                 since=timestamp(entry.since),
                 next_step="" if self._connected else LINK,
             )
@@ -117,37 +109,43 @@ class _Look:
         elif execution.state is State.QUEUED:
             said.waits_for, said.next_step = self._queue(execution)
         elif execution.state is State.ORDERED:
-            said.waits_for = site.WAIT_REASON_DECISION
+            said.waits_for = fleet_pb2.WAIT_REASON_DECISION
             if not self._connected:
-                said.waits_for, said.next_step = site.WAIT_REASON_COORDINATOR, LINK
+                said.waits_for, said.next_step = fleet_pb2.WAIT_REASON_COORDINATOR, LINK
         else:
             self._reviewed(said, execution)
         return said
 
     def _running(self, said: site.Work, owner: str, folder: Path) -> None:
-        """Its step, or the GPUs that the step waits for; neither while it gets ready."""
+        """Its step, or what it waits for; neither while it gets ready. Since when the engine is
+        away is not known."""
         kept = self._begun.get(owner)
         if kept is not None:
             said.step = kept.name
             said.since.CopyFrom(_started(kept))
             _set(said.heard_at, _written_at(folder / "logs" / f"{kept.name}.log"))
-        elif owner in self._for_gpus:
-            said.waits_for = site.WAIT_REASON_GPU
+        if owner in self._for_gpus:
+            said.waits_for = fleet_pb2.WAIT_REASON_GPU
+            _set(said.since, self._for_gpus[owner])
+        elif not self._engine:
+            said.waits_for = fleet_pb2.WAIT_REASON_ENGINE
+            said.next_step = MENDS[said.waits_for]
+            said.ClearField("since")
 
-    def _queue(self, execution: Execution) -> tuple[site.WaitReason.ValueType, str]:
-        if execution.reason in MISSING:
-            return MISSING[execution.reason]
+    def _queue(self, execution: Execution) -> tuple[fleet_pb2.WaitReason.ValueType, str]:
+        if lack := LACKS.get(execution.reason):
+            return lack.waits_for, MENDS[lack.waits_for]
         if self._rooms.worker.find(f"resume:{execution.source_id}") is not None:
-            return site.WAIT_REASON_COORDINATOR, "" if self._connected else LINK
-        return site.WAIT_REASON_SLOT, ""
+            return fleet_pb2.WAIT_REASON_COORDINATOR, "" if self._connected else LINK
+        return fleet_pb2.WAIT_REASON_SLOT, ""
 
     def _reviewed(self, said: site.Work, execution: Execution) -> None:
         """Without a review it is the agent that decides, by its policy."""
         consent = execution.state is State.WAITING_CONSENT
-        said.waits_for = site.WAIT_REASON_CONSENT if consent else site.WAIT_REASON_RELEASE
+        said.waits_for = fleet_pb2.WAIT_REASON_CONSENT if consent else fleet_pb2.WAIT_REASON_RELEASE
         review = self._reviews.get(execution.id)
         if review is None:
-            said.waits_for = site.WAIT_REASON_DECISION
+            said.waits_for = fleet_pb2.WAIT_REASON_DECISION
         else:
             said.next_step = f"housecall review show {review.id}"
             _set(said.since, review.since)

@@ -25,6 +25,10 @@ WAITS_FOR = {
     "waiting_release": "a person of the site: release",
 }
 """State of an accepted execution -> whom it waits for."""
+LACKS = {
+    lack: f"a person of the site: {lack}" for lack in ("disk", "engine", "image", "files", "memory")
+}
+"""What a queued one lacks -> whom it waits for, since no slot is what it waits for."""
 BACK_UP = "`housecall-coordinator backup`"
 
 
@@ -156,7 +160,9 @@ def _open(found: Row, now: datetime) -> Iterator[str]:
 def _execution(row: Row, now: datetime, connected: dict[str, bool]) -> list[Any]:
     execution = row["execution"]
     state = str(execution["state"])
-    waits_for = WAITS_FOR.get(state, "the agent") if row["accepted"] else "the agent to take it"
+    waits_for = LACKS.get(row["waits_for"]) or WAITS_FOR.get(state, "the agent")
+    if not row["accepted"]:
+        waits_for = "the agent to take it"
     if not connected.get(row["site"]):
         waits_for = "the site to connect"
     detail = f": {execution['step']}" if execution["step"] else ""

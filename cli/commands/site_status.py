@@ -79,6 +79,8 @@ def _link(found: Row, now: datetime) -> str:
     if found["connected"]:
         return f"connected for {ago(found['link_since'] or found['connected_at'], now)}"
     down = f"down for {ago(found['link_since'], now)}"
+    if found["link_ended"]:
+        return f"{down}, ended for good: tell the operator and the other sites"
     later = found["next_try_at"]
     tries = since.seconds_between(later, now) < 0 if later else False
     return f"{down}, next try {until(later, now)}" if tries else f"{down}, tries now"

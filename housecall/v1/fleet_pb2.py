@@ -27,7 +27,7 @@ from housecall.v1 import ledger_pb2 as housecall_dot_v1_dot_ledger__pb2
 from housecall.v1 import statements_pb2 as housecall_dot_v1_dot_statements__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18housecall/v1/fleet.proto\x12\x0chousecall.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19housecall/v1/ledger.proto\x1a\x1dhousecall/v1/statements.proto\"\xa6\x02\n\x0c\x41gentMessage\x12$\n\x05hello\x18\x01 \x01(\x0b\x32\x13.housecall.v1.HelloH\x00\x12,\n\theartbeat\x18\x02 \x01(\x0b\x32\x17.housecall.v1.HeartbeatH\x00\x12*\n\x08progress\x18\x03 \x01(\x0b\x32\x16.housecall.v1.ProgressH\x00\x12\x35\n\x0eorder_accepted\x18\x04 \x01(\x0b\x32\x1b.housecall.v1.OrderAcceptedH\x00\x12&\n\x06submit\x18\x05 \x01(\x0b\x32\x14.housecall.v1.SubmitH\x00\x12,\n\tpreparing\x18\x06 \x01(\x0b\x32\x17.housecall.v1.PreparingH\x00\x42\t\n\x07message\"\xf0\x02\n\x12\x43oordinatorMessage\x12(\n\x07welcome\x18\x01 \x01(\x0b\x32\x15.housecall.v1.WelcomeH\x00\x12$\n\x05order\x18\x02 \x01(\x0b\x32\x13.housecall.v1.OrderH\x00\x12&\n\x06\x63\x61ncel\x18\x03 \x01(\x0b\x32\x14.housecall.v1.CancelH\x00\x12,\n\treceipted\x18\x04 \x01(\x0b\x32\x17.housecall.v1.ReceiptedH\x00\x12(\n\x07refused\x18\x05 \x01(\x0b\x32\x15.housecall.v1.RefusedH\x00\x12\"\n\x04news\x18\x06 \x01(\x0b\x32\x12.housecall.v1.NewsH\x00\x12.\n\nsuperseded\x18\x07 \x01(\x0b\x32\x18.housecall.v1.SupersededH\x00\x12+\n\tcaught_up\x18\x08 \x01(\x0b\x32\x16.housecall.v1.CaughtUpH\x00\x42\t\n\x07message\"\x9e\x02\n\x05Hello\x12\x15\n\ragent_version\x18\x01 \x01(\t\x12.\n\nlocal_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x63ursor\x18\x03 \x01(\x04\x12\x12\n\ncheckpoint\x18\x04 \x01(\t\x12\x33\n\x0b\x65nvironment\x18\x05 \x01(\x0b\x32\x1e.housecall.v1.EnvironmentFacts\x12%\n\x05\x64oing\x18\x06 \x03(\x0b\x32\x16.housecall.v1.Progress\x12\x12\n\nsession_id\x18\x07 \x01(\t\x12\x0e\n\x06yields\x18\x08 \x01(\x08\x12*\n\tpreparing\x18\t \x03(\x0b\x32\x17.housecall.v1.Preparing\"-\n\tHeartbeat\x12\x0f\n\x07running\x18\x01 \x01(\r\x12\x0f\n\x07waiting\x18\x02 \x01(\r\"[\n\x08Progress\x12\x14\n\x0c\x65xecution_id\x18\x01 \x01(\r\x12+\n\x05state\x18\x02 \x01(\x0e\x32\x1c.housecall.v1.ExecutionState\x12\x0c\n\x04step\x18\x03 \x01(\t\"\xd6\x01\n\tPreparing\x12\x12\n\ndataset_id\x18\x01 \x01(\t\x12-\n\x05state\x18\x02 \x01(\x0e\x32\x1e.housecall.v1.PreparationState\x12\x0c\n\x04step\x18\x03 \x01(\t\x12\x14\n\x0c\x62\x65nchmark_id\x18\x04 \x01(\r\x12\x33\n\x06shares\x18\x05 \x03(\x0b\x32#.housecall.v1.Preparing.SharesEntry\x1a-\n\x0bSharesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\r:\x02\x38\x01\"%\n\rOrderAccepted\x12\x14\n\x0c\x65xecution_id\x18\x01 \x01(\r\"\x1a\n\x06Submit\x12\x10\n\x08\x65nvelope\x18\x01 \x01(\x0c\"\xb4\x01\n\x07Welcome\x12\x34\n\x10\x63oordinator_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\ncheckpoint\x18\x02 \x01(\t\x12\x19\n\x11\x63onsistency_proof\x18\x03 \x03(\x0c\x12#\n\x06orders\x18\x04 \x03(\x0b\x32\x13.housecall.v1.Order\x12\x1f\n\x17\x63\x61ncelled_execution_ids\x18\x05 \x03(\r\"Q\n\x05Order\x12\x14\n\x0c\x65xecution_id\x18\x01 \x01(\r\x12$\n\x06\x62undle\x18\x02 \x01(\x0b\x32\x14.housecall.v1.Bundle\x12\x0c\n\x04line\x18\x03 \x01(\r\"\x1e\n\x06\x43\x61ncel\x12\x14\n\x0c\x65xecution_id\x18\x01 \x01(\r\"X\n\tReceipted\x12\x17\n\x0f\x65nvelope_digest\x18\x01 \x01(\t\x12&\n\x07receipt\x18\x02 \x01(\x0b\x32\x15.housecall.v1.Receipt\x12\n\n\x02id\x18\x03 \x01(\t\"L\n\x07Refused\x12\x17\n\x0f\x65nvelope_digest\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0c\n\x04\x63ode\x18\x03 \x01(\t\x12\x0c\n\x04text\x18\x04 \x01(\t\".\n\x04News\x12\x14\n\x0cledger_index\x18\x01 \x01(\x04\x12\x10\n\x08\x65nvelope\x18\x02 \x01(\x0c\"\x0c\n\nSuperseded\"\n\n\x08\x43\x61ughtUp*\xb7\x01\n\x10PreparationState\x12!\n\x1dPREPARATION_STATE_UNSPECIFIED\x10\x00\x12\x1f\n\x1bPREPARATION_STATE_PREPARING\x10\x01\x12!\n\x1dPREPARATION_STATE_OUTSTANDING\x10\x02\x12\x1c\n\x18PREPARATION_STATE_BROKEN\x10\x03\x12\x1e\n\x1aPREPARATION_STATE_PREPARED\x10\x04\x32T\n\x05\x46leet\x12K\n\x07\x43onnect\x12\x1a.housecall.v1.AgentMessage\x1a .housecall.v1.CoordinatorMessage(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18housecall/v1/fleet.proto\x12\x0chousecall.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19housecall/v1/ledger.proto\x1a\x1dhousecall/v1/statements.proto\"\xa6\x02\n\x0c\x41gentMessage\x12$\n\x05hello\x18\x01 \x01(\x0b\x32\x13.housecall.v1.HelloH\x00\x12,\n\theartbeat\x18\x02 \x01(\x0b\x32\x17.housecall.v1.HeartbeatH\x00\x12*\n\x08progress\x18\x03 \x01(\x0b\x32\x16.housecall.v1.ProgressH\x00\x12\x35\n\x0eorder_accepted\x18\x04 \x01(\x0b\x32\x1b.housecall.v1.OrderAcceptedH\x00\x12&\n\x06submit\x18\x05 \x01(\x0b\x32\x14.housecall.v1.SubmitH\x00\x12,\n\tpreparing\x18\x06 \x01(\x0b\x32\x17.housecall.v1.PreparingH\x00\x42\t\n\x07message\"\xf0\x02\n\x12\x43oordinatorMessage\x12(\n\x07welcome\x18\x01 \x01(\x0b\x32\x15.housecall.v1.WelcomeH\x00\x12$\n\x05order\x18\x02 \x01(\x0b\x32\x13.housecall.v1.OrderH\x00\x12&\n\x06\x63\x61ncel\x18\x03 \x01(\x0b\x32\x14.housecall.v1.CancelH\x00\x12,\n\treceipted\x18\x04 \x01(\x0b\x32\x17.housecall.v1.ReceiptedH\x00\x12(\n\x07refused\x18\x05 \x01(\x0b\x32\x15.housecall.v1.RefusedH\x00\x12\"\n\x04news\x18\x06 \x01(\x0b\x32\x12.housecall.v1.NewsH\x00\x12.\n\nsuperseded\x18\x07 \x01(\x0b\x32\x18.housecall.v1.SupersededH\x00\x12+\n\tcaught_up\x18\x08 \x01(\x0b\x32\x16.housecall.v1.CaughtUpH\x00\x42\t\n\x07message\"\x9e\x02\n\x05Hello\x12\x15\n\ragent_version\x18\x01 \x01(\t\x12.\n\nlocal_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x63ursor\x18\x03 \x01(\x04\x12\x12\n\ncheckpoint\x18\x04 \x01(\t\x12\x33\n\x0b\x65nvironment\x18\x05 \x01(\x0b\x32\x1e.housecall.v1.EnvironmentFacts\x12%\n\x05\x64oing\x18\x06 \x03(\x0b\x32\x16.housecall.v1.Progress\x12\x12\n\nsession_id\x18\x07 \x01(\t\x12\x0e\n\x06yields\x18\x08 \x01(\x08\x12*\n\tpreparing\x18\t \x03(\x0b\x32\x17.housecall.v1.Preparing\"-\n\tHeartbeat\x12\x0f\n\x07running\x18\x01 \x01(\r\x12\x0f\n\x07waiting\x18\x02 \x01(\r\"\xb3\x01\n\x08Progress\x12\x14\n\x0c\x65xecution_id\x18\x01 \x01(\r\x12+\n\x05state\x18\x02 \x01(\x0e\x32\x1c.housecall.v1.ExecutionState\x12\x0c\n\x04step\x18\x03 \x01(\t\x12)\n\x05since\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\twaits_for\x18\x05 \x01(\x0e\x32\x18.housecall.v1.WaitReason\"\xd6\x01\n\tPreparing\x12\x12\n\ndataset_id\x18\x01 \x01(\t\x12-\n\x05state\x18\x02 \x01(\x0e\x32\x1e.housecall.v1.PreparationState\x12\x0c\n\x04step\x18\x03 \x01(\t\x12\x14\n\x0c\x62\x65nchmark_id\x18\x04 \x01(\r\x12\x33\n\x06shares\x18\x05 \x03(\x0b\x32#.housecall.v1.Preparing.SharesEntry\x1a-\n\x0bSharesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\r:\x02\x38\x01\"%\n\rOrderAccepted\x12\x14\n\x0c\x65xecution_id\x18\x01 \x01(\r\"\x1a\n\x06Submit\x12\x10\n\x08\x65nvelope\x18\x01 \x01(\x0c\"\xb4\x01\n\x07Welcome\x12\x34\n\x10\x63oordinator_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\ncheckpoint\x18\x02 \x01(\t\x12\x19\n\x11\x63onsistency_proof\x18\x03 \x03(\x0c\x12#\n\x06orders\x18\x04 \x03(\x0b\x32\x13.housecall.v1.Order\x12\x1f\n\x17\x63\x61ncelled_execution_ids\x18\x05 \x03(\r\"Q\n\x05Order\x12\x14\n\x0c\x65xecution_id\x18\x01 \x01(\r\x12$\n\x06\x62undle\x18\x02 \x01(\x0b\x32\x14.housecall.v1.Bundle\x12\x0c\n\x04line\x18\x03 \x01(\r\"\x1e\n\x06\x43\x61ncel\x12\x14\n\x0c\x65xecution_id\x18\x01 \x01(\r\"X\n\tReceipted\x12\x17\n\x0f\x65nvelope_digest\x18\x01 \x01(\t\x12&\n\x07receipt\x18\x02 \x01(\x0b\x32\x15.housecall.v1.Receipt\x12\n\n\x02id\x18\x03 \x01(\t\"L\n\x07Refused\x12\x17\n\x0f\x65nvelope_digest\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0c\n\x04\x63ode\x18\x03 \x01(\t\x12\x0c\n\x04text\x18\x04 \x01(\t\".\n\x04News\x12\x14\n\x0cledger_index\x18\x01 \x01(\x04\x12\x10\n\x08\x65nvelope\x18\x02 \x01(\x0c\"\x0c\n\nSuperseded\"\n\n\x08\x43\x61ughtUp*\xca\x02\n\nWaitReason\x12\x1b\n\x17WAIT_REASON_UNSPECIFIED\x10\x00\x12\x14\n\x10WAIT_REASON_SLOT\x10\x01\x12\x13\n\x0fWAIT_REASON_GPU\x10\x02\x12\x14\n\x10WAIT_REASON_DISK\x10\x03\x12\x16\n\x12WAIT_REASON_ENGINE\x10\x04\x12\x17\n\x13WAIT_REASON_CONSENT\x10\x05\x12\x17\n\x13WAIT_REASON_RELEASE\x10\x06\x12\x17\n\x13WAIT_REASON_RECEIPT\x10\x07\x12\x1b\n\x17WAIT_REASON_COORDINATOR\x10\x08\x12\x18\n\x14WAIT_REASON_DECISION\x10\t\x12\x15\n\x11WAIT_REASON_IMAGE\x10\n\x12\x15\n\x11WAIT_REASON_FILES\x10\x0b\x12\x16\n\x12WAIT_REASON_MEMORY\x10\x0c*\xb7\x01\n\x10PreparationState\x12!\n\x1dPREPARATION_STATE_UNSPECIFIED\x10\x00\x12\x1f\n\x1bPREPARATION_STATE_PREPARING\x10\x01\x12!\n\x1dPREPARATION_STATE_OUTSTANDING\x10\x02\x12\x1c\n\x18PREPARATION_STATE_BROKEN\x10\x03\x12\x1e\n\x1aPREPARATION_STATE_PREPARED\x10\x04\x32T\n\x05\x46leet\x12K\n\x07\x43onnect\x12\x1a.housecall.v1.AgentMessage\x1a .housecall.v1.CoordinatorMessage(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,8 +36,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_PREPARING_SHARESENTRY']._loaded_options = None
   _globals['_PREPARING_SHARESENTRY']._serialized_options = b'8\001'
-  _globals['_PREPARATIONSTATE']._serialized_start=2055
-  _globals['_PREPARATIONSTATE']._serialized_end=2238
+  _globals['_WAITREASON']._serialized_start=2144
+  _globals['_WAITREASON']._serialized_end=2474
+  _globals['_PREPARATIONSTATE']._serialized_start=2477
+  _globals['_PREPARATIONSTATE']._serialized_end=2660
   _globals['_AGENTMESSAGE']._serialized_start=134
   _globals['_AGENTMESSAGE']._serialized_end=428
   _globals['_COORDINATORMESSAGE']._serialized_start=431
@@ -46,32 +48,32 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_HELLO']._serialized_end=1088
   _globals['_HEARTBEAT']._serialized_start=1090
   _globals['_HEARTBEAT']._serialized_end=1135
-  _globals['_PROGRESS']._serialized_start=1137
-  _globals['_PROGRESS']._serialized_end=1228
-  _globals['_PREPARING']._serialized_start=1231
-  _globals['_PREPARING']._serialized_end=1445
-  _globals['_PREPARING_SHARESENTRY']._serialized_start=1400
-  _globals['_PREPARING_SHARESENTRY']._serialized_end=1445
-  _globals['_ORDERACCEPTED']._serialized_start=1447
-  _globals['_ORDERACCEPTED']._serialized_end=1484
-  _globals['_SUBMIT']._serialized_start=1486
-  _globals['_SUBMIT']._serialized_end=1512
-  _globals['_WELCOME']._serialized_start=1515
-  _globals['_WELCOME']._serialized_end=1695
-  _globals['_ORDER']._serialized_start=1697
-  _globals['_ORDER']._serialized_end=1778
-  _globals['_CANCEL']._serialized_start=1780
-  _globals['_CANCEL']._serialized_end=1810
-  _globals['_RECEIPTED']._serialized_start=1812
-  _globals['_RECEIPTED']._serialized_end=1900
-  _globals['_REFUSED']._serialized_start=1902
-  _globals['_REFUSED']._serialized_end=1978
-  _globals['_NEWS']._serialized_start=1980
-  _globals['_NEWS']._serialized_end=2026
-  _globals['_SUPERSEDED']._serialized_start=2028
-  _globals['_SUPERSEDED']._serialized_end=2040
-  _globals['_CAUGHTUP']._serialized_start=2042
-  _globals['_CAUGHTUP']._serialized_end=2052
-  _globals['_FLEET']._serialized_start=2240
-  _globals['_FLEET']._serialized_end=2324
+  _globals['_PROGRESS']._serialized_start=1138
+  _globals['_PROGRESS']._serialized_end=1317
+  _globals['_PREPARING']._serialized_start=1320
+  _globals['_PREPARING']._serialized_end=1534
+  _globals['_PREPARING_SHARESENTRY']._serialized_start=1489
+  _globals['_PREPARING_SHARESENTRY']._serialized_end=1534
+  _globals['_ORDERACCEPTED']._serialized_start=1536
+  _globals['_ORDERACCEPTED']._serialized_end=1573
+  _globals['_SUBMIT']._serialized_start=1575
+  _globals['_SUBMIT']._serialized_end=1601
+  _globals['_WELCOME']._serialized_start=1604
+  _globals['_WELCOME']._serialized_end=1784
+  _globals['_ORDER']._serialized_start=1786
+  _globals['_ORDER']._serialized_end=1867
+  _globals['_CANCEL']._serialized_start=1869
+  _globals['_CANCEL']._serialized_end=1899
+  _globals['_RECEIPTED']._serialized_start=1901
+  _globals['_RECEIPTED']._serialized_end=1989
+  _globals['_REFUSED']._serialized_start=1991
+  _globals['_REFUSED']._serialized_end=2067
+  _globals['_NEWS']._serialized_start=2069
+  _globals['_NEWS']._serialized_end=2115
+  _globals['_SUPERSEDED']._serialized_start=2117
+  _globals['_SUPERSEDED']._serialized_end=2129
+  _globals['_CAUGHTUP']._serialized_start=2131
+  _globals['_CAUGHTUP']._serialized_end=2141
+  _globals['_FLEET']._serialized_start=2662
+  _globals['_FLEET']._serialized_end=2746
 # @@protoc_insertion_point(module_scope)

@@ -37,6 +37,62 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _WaitReason:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _WaitReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_WaitReason.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    WAIT_REASON_UNSPECIFIED: _WaitReason.ValueType  # 0
+    """It does not wait: it runs."""
+    WAIT_REASON_SLOT: _WaitReason.ValueType  # 1
+    WAIT_REASON_GPU: _WaitReason.ValueType  # 2
+    WAIT_REASON_DISK: _WaitReason.ValueType  # 3
+    WAIT_REASON_ENGINE: _WaitReason.ValueType  # 4
+    WAIT_REASON_CONSENT: _WaitReason.ValueType  # 5
+    """A yes to run it, of a person of this site."""
+    WAIT_REASON_RELEASE: _WaitReason.ValueType  # 6
+    """A yes to send its result, of a person of this site."""
+    WAIT_REASON_RECEIPT: _WaitReason.ValueType  # 7
+    """A signed statement: the coordinator's receipt."""
+    WAIT_REASON_COORDINATOR: _WaitReason.ValueType  # 8
+    """Descriptions that the coordinator has."""
+    WAIT_REASON_DECISION: _WaitReason.ValueType  # 9
+    """The agent decides on it, by its policy."""
+    WAIT_REASON_IMAGE: _WaitReason.ValueType  # 10
+    """An image that the registry did not give."""
+    WAIT_REASON_FILES: _WaitReason.ValueType  # 11
+    """Additional files that their source did not give."""
+    WAIT_REASON_MEMORY: _WaitReason.ValueType  # 12
+    """Memory of this machine."""
+
+class WaitReason(_WaitReason, metaclass=_WaitReasonEnumTypeWrapper):
+    """What a piece of work waits for."""
+
+WAIT_REASON_UNSPECIFIED: WaitReason.ValueType  # 0
+"""It does not wait: it runs."""
+WAIT_REASON_SLOT: WaitReason.ValueType  # 1
+WAIT_REASON_GPU: WaitReason.ValueType  # 2
+WAIT_REASON_DISK: WaitReason.ValueType  # 3
+WAIT_REASON_ENGINE: WaitReason.ValueType  # 4
+WAIT_REASON_CONSENT: WaitReason.ValueType  # 5
+"""A yes to run it, of a person of this site."""
+WAIT_REASON_RELEASE: WaitReason.ValueType  # 6
+"""A yes to send its result, of a person of this site."""
+WAIT_REASON_RECEIPT: WaitReason.ValueType  # 7
+"""A signed statement: the coordinator's receipt."""
+WAIT_REASON_COORDINATOR: WaitReason.ValueType  # 8
+"""Descriptions that the coordinator has."""
+WAIT_REASON_DECISION: WaitReason.ValueType  # 9
+"""The agent decides on it, by its policy."""
+WAIT_REASON_IMAGE: WaitReason.ValueType  # 10
+"""An image that the registry did not give."""
+WAIT_REASON_FILES: WaitReason.ValueType  # 11
+"""Additional files that their source did not give."""
+WAIT_REASON_MEMORY: WaitReason.ValueType  # 12
+"""Memory of this machine."""
+Global___WaitReason: _TypeAlias = WaitReason  # noqa: Y015
+
 class _PreparationState:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -238,19 +294,29 @@ class Progress(_message.Message):
     EXECUTION_ID_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     STEP_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    WAITS_FOR_FIELD_NUMBER: _builtins.int
     execution_id: _builtins.int
     state: _statements_pb2.ExecutionState.ValueType
     step: _builtins.str
+    waits_for: Global___WaitReason.ValueType
+    """What one that is queued waits for."""
+    @_builtins.property
+    def since(self) -> _timestamp_pb2.Timestamp:
+        """Since when, by the site's clock; unset = an older agent."""
+
     def __init__(
         self,
         *,
         execution_id: _builtins.int = ...,
         state: _statements_pb2.ExecutionState.ValueType = ...,
         step: _builtins.str = ...,
+        since: _timestamp_pb2.Timestamp | None = ...,
+        waits_for: Global___WaitReason.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["execution_id", b"execution_id", "state", b"state", "step", b"step"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["execution_id", b"execution_id", "since", b"since", "state", b"state", "step", b"step", "waits_for", b"waits_for"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1495,10 +1495,13 @@ class GetOverviewResponse(_message.Message):
         SITE_FIELD_NUMBER: _builtins.int
         REQUESTER_FIELD_NUMBER: _builtins.int
         ACCEPTED_FIELD_NUMBER: _builtins.int
+        WAITS_FOR_FIELD_NUMBER: _builtins.int
         site: _builtins.str
         requester: _builtins.str
         accepted: _builtins.bool
         """Its site said that it has the order."""
+        waits_for: _fleet_pb2.WaitReason.ValueType
+        """What it waits for at its site, where the state alone does not say it."""
         @_builtins.property
         def execution(self) -> Global___Execution: ...
         def __init__(
@@ -1508,10 +1511,11 @@ class GetOverviewResponse(_message.Message):
             site: _builtins.str = ...,
             requester: _builtins.str = ...,
             accepted: _builtins.bool = ...,
+            waits_for: _fleet_pb2.WaitReason.ValueType = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _typing.Literal["execution", b"execution"]  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "execution", b"execution", "requester", b"requester", "site", b"site"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "execution", b"execution", "requester", b"requester", "site", b"site", "waits_for", b"waits_for"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 

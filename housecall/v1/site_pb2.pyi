@@ -60,62 +60,6 @@ LOCAL_DATASET_STATE_PREPARED: LocalDatasetState.ValueType  # 5
 LOCAL_DATASET_STATE_OPERATIONAL: LocalDatasetState.ValueType  # 6
 Global___LocalDatasetState: _TypeAlias = LocalDatasetState  # noqa: Y015
 
-class _WaitReason:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
-    V: _TypeAlias = ValueType  # noqa: Y015
-
-class _WaitReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_WaitReason.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
-    WAIT_REASON_UNSPECIFIED: _WaitReason.ValueType  # 0
-    """It does not wait: it runs."""
-    WAIT_REASON_SLOT: _WaitReason.ValueType  # 1
-    WAIT_REASON_GPU: _WaitReason.ValueType  # 2
-    WAIT_REASON_DISK: _WaitReason.ValueType  # 3
-    WAIT_REASON_ENGINE: _WaitReason.ValueType  # 4
-    WAIT_REASON_CONSENT: _WaitReason.ValueType  # 5
-    """A yes to run it, of a person of this site."""
-    WAIT_REASON_RELEASE: _WaitReason.ValueType  # 6
-    """A yes to send its result, of a person of this site."""
-    WAIT_REASON_RECEIPT: _WaitReason.ValueType  # 7
-    """A signed statement: the coordinator's receipt."""
-    WAIT_REASON_COORDINATOR: _WaitReason.ValueType  # 8
-    """Descriptions that the coordinator has."""
-    WAIT_REASON_DECISION: _WaitReason.ValueType  # 9
-    """The agent decides on it, by its policy."""
-    WAIT_REASON_IMAGE: _WaitReason.ValueType  # 10
-    """An image that the registry did not give."""
-    WAIT_REASON_FILES: _WaitReason.ValueType  # 11
-    """Additional files that their source did not give."""
-    WAIT_REASON_MEMORY: _WaitReason.ValueType  # 12
-    """Memory of this machine."""
-
-class WaitReason(_WaitReason, metaclass=_WaitReasonEnumTypeWrapper):
-    """What a piece of work waits for."""
-
-WAIT_REASON_UNSPECIFIED: WaitReason.ValueType  # 0
-"""It does not wait: it runs."""
-WAIT_REASON_SLOT: WaitReason.ValueType  # 1
-WAIT_REASON_GPU: WaitReason.ValueType  # 2
-WAIT_REASON_DISK: WaitReason.ValueType  # 3
-WAIT_REASON_ENGINE: WaitReason.ValueType  # 4
-WAIT_REASON_CONSENT: WaitReason.ValueType  # 5
-"""A yes to run it, of a person of this site."""
-WAIT_REASON_RELEASE: WaitReason.ValueType  # 6
-"""A yes to send its result, of a person of this site."""
-WAIT_REASON_RECEIPT: WaitReason.ValueType  # 7
-"""A signed statement: the coordinator's receipt."""
-WAIT_REASON_COORDINATOR: WaitReason.ValueType  # 8
-"""Descriptions that the coordinator has."""
-WAIT_REASON_DECISION: WaitReason.ValueType  # 9
-"""The agent decides on it, by its policy."""
-WAIT_REASON_IMAGE: WaitReason.ValueType  # 10
-"""An image that the registry did not give."""
-WAIT_REASON_FILES: WaitReason.ValueType  # 11
-"""Additional files that their source did not give."""
-WAIT_REASON_MEMORY: WaitReason.ValueType  # 12
-"""Memory of this machine."""
-Global___WaitReason: _TypeAlias = WaitReason  # noqa: Y015
-
 class _ReviewKind:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -441,7 +385,7 @@ class Work(_message.Message):
     benchmark_id: _builtins.int
     model_id: _builtins.int
     dataset_id: _builtins.str
-    waits_for: Global___WaitReason.ValueType
+    waits_for: _fleet_pb2.WaitReason.ValueType
     step: _builtins.str
     """Step that runs; kind of the statement that waits for its receipt."""
     next_step: _builtins.str
@@ -462,7 +406,7 @@ class Work(_message.Message):
         benchmark_id: _builtins.int = ...,
         model_id: _builtins.int = ...,
         dataset_id: _builtins.str = ...,
-        waits_for: Global___WaitReason.ValueType = ...,
+        waits_for: _fleet_pb2.WaitReason.ValueType = ...,
         step: _builtins.str = ...,
         since: _timestamp_pb2.Timestamp | None = ...,
         heard_at: _timestamp_pb2.Timestamp | None = ...,
@@ -537,6 +481,7 @@ class GetStatusResponse(_message.Message):
     GPUS_FIELD_NUMBER: _builtins.int
     WORK_FIELD_NUMBER: _builtins.int
     OUTBOX_SINCE_FIELD_NUMBER: _builtins.int
+    LINK_ENDED_FIELD_NUMBER: _builtins.int
     site: _builtins.str
     agent_version: _builtins.str
     connected: _builtins.bool
@@ -555,6 +500,8 @@ class GetStatusResponse(_message.Message):
     """This machine's clock minus the coordinator's, seconds, at the last Welcome."""
     engine_problem: _builtins.str
     """Why the container engine cannot be used; "" = it answers."""
+    link_ended: _builtins.bool
+    """The link ended for good, by `link_problem`: this process does not try it again."""
     @_builtins.property
     def connected_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -605,10 +552,11 @@ class GetStatusResponse(_message.Message):
         gpus: _abc.Iterable[Global___GpuUse] | None = ...,
         work: _abc.Iterable[Global___Work] | None = ...,
         outbox_since: _timestamp_pb2.Timestamp | None = ...,
+        link_ended: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["certificate_expires_at", b"certificate_expires_at", "connected_at", b"connected_at", "environment", b"environment", "link_since", b"link_since", "next_try_at", b"next_try_at", "outbox_since", b"outbox_since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "certificate_expires_at", b"certificate_expires_at", "clock_skew_seconds", b"clock_skew_seconds", "connected", b"connected", "connected_at", b"connected_at", "coordinator", b"coordinator", "disk_free_bytes", b"disk_free_bytes", "disk_reserve_bytes", b"disk_reserve_bytes", "engine_problem", b"engine_problem", "environment", b"environment", "gpus", b"gpus", "link_problem", b"link_problem", "link_since", b"link_since", "next_try_at", b"next_try_at", "outbox", b"outbox", "outbox_since", b"outbox_since", "policy_digest", b"policy_digest", "running", b"running", "site", b"site", "slots", b"slots", "verifier_key", b"verifier_key", "waiting", b"waiting", "work", b"work"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "certificate_expires_at", b"certificate_expires_at", "clock_skew_seconds", b"clock_skew_seconds", "connected", b"connected", "connected_at", b"connected_at", "coordinator", b"coordinator", "disk_free_bytes", b"disk_free_bytes", "disk_reserve_bytes", b"disk_reserve_bytes", "engine_problem", b"engine_problem", "environment", b"environment", "gpus", b"gpus", "link_ended", b"link_ended", "link_problem", b"link_problem", "link_since", b"link_since", "next_try_at", b"next_try_at", "outbox", b"outbox", "outbox_since", b"outbox_since", "policy_digest", b"policy_digest", "running", b"running", "site", b"site", "slots", b"slots", "verifier_key", b"verifier_key", "waiting", b"waiting", "work", b"work"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

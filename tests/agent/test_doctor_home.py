@@ -18,8 +18,11 @@ from agent.__main__ import main
 from agent.doctor import home, machine
 from agent.doctor.examination import NAMES
 from agent.doctor.finding import Level, Verdict
+from agent.doctor.scene import Scene
+from agent.engines.docker.diagnosis import Diagnosis
 from agent.journal import Journal
 from agent.journal_schema import SCHEMA_VERSION
+from agent.settings import load
 from housecall.errors import EXIT_CODES, Kind
 from tests.agent.patient import Patient, patient
 from tests.agent.small import fill, small_disk
@@ -127,18 +130,38 @@ def test_a_disk_that_is_full(site: Patient) -> None:
     assert "0.0 MiB free" in later.found
 
 
+def a_step_once_wrote(journal: Path, size: int) -> None:
+    Journal(journal).close()
+    with closing(sqlite3.connect(journal)) as db:
+        names = [row[1] for row in db.execute("PRAGMA table_info(steps)")]
+        values = [size if name == "bytes" else "" for name in names]
+        db.execute(f"INSERT INTO steps VALUES ({', '.join('?' * len(values))})", values)
+        db.commit()
+
+
 def test_room_that_the_largest_step_would_take(site: Patient) -> None:
     with small_disk(site.state):
-        journal = site.state / "journal.sqlite"
-        Journal(journal).close()
-        with closing(sqlite3.connect(journal)) as db:
-            names = [row[1] for row in db.execute("PRAGMA table_info(steps)")]
-            values = [2**40 if name == "bytes" else "" for name in names]
-            db.execute(f"INSERT INTO steps VALUES ({', '.join('?' * len(values))})", values)
-            db.commit()
+        a_step_once_wrote(site.state / "journal.sqlite", 2**40)
         found = site.look("disk")["disk"]
     assert found.level is Level.WARNING
     assert "a step once wrote 1024.0 GiB" in found.found
+
+
+def test_a_state_that_is_short_hides_no_engine_that_is_full(site: Patient) -> None:
+    a_step_once_wrote(site.state / "journal.sqlite", 2**60)
+    scene = Scene(site.config)
+    with small_disk(site.folder / "engine"):
+        scene.engine = Diagnosis(
+            *("unix:///run/docker.sock", "docker", "", "", "", "2", False, "", ""),
+            root_dir=site.folder / "engine",
+            images=(),
+        )
+        assert machine.disk(scene).level is Level.WARNING
+        site.settle(disk_reserve_bytes=2**20 + 1)
+        scene.settings = load(site.config)
+        found = machine.disk(scene)
+    assert (found.level, found.kind) == (Level.FAILED, Kind.EXHAUSTED)
+    assert found.found.startswith("engine, ")
 
 
 def test_a_reserve_that_is_used_up(site: Patient) -> None:

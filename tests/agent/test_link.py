@@ -27,7 +27,7 @@ from housecall.v1 import fleet_pb2, ledger_pb2, site_pb2, site_pb2_grpc
 from housecall.v1 import statements_pb2 as pb
 from tests.agent import site
 from tests.agent.double import Double, double, point_at
-from tests.agent.site import Bench, Site, wait_for
+from tests.agent.site import SECONDS, Bench, Site, wait_for
 
 
 def checkpoint(bench: Bench) -> str:
@@ -180,8 +180,12 @@ def test_a_rewritten_ledger_ends_the_link_for_good(bench: Bench, tmp_path: Path)
     with at_double(bench, settings) as (coordinator, agent):
         forged = [b"\0" * 32]
         coordinator.send(welcome=welcome(bench, agent, consistency_proof=forged))
-        wait_for(lambda: "LEDGER_REWRITTEN" in agent.link.state.problem)
-        assert not agent.link.state.connected
+        wait_for(lambda: agent.link.state.ended)
+        with Site(bench, tmp_path, settings, agent).api() as api:
+            found = api.GetStatus(site_pb2.GetStatusRequest(), timeout=SECONDS)
+        assert "LEDGER_REWRITTEN" in found.link_problem
+        assert (found.link_ended, found.connected) == (True, False)
+        assert not found.HasField("next_try_at")
         assert len(coordinator.said("hello")) == 1
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from agent.lacks import LACKS
-from agent.local.work import MISSING
+from agent.local.work import MENDS
 from agent.records import Execution, State
 from agent.settings import Settings
 from tests.agent import site
@@ -96,7 +96,8 @@ def test_an_order_does_not_wait_for_a_registry_for_ever(
     bench: Bench, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("agent.runs.RETRY_S", 0.05)
-    monkeypatch.setitem(LACKS, "IMAGE_PULL_FAILED", 0.2)
+    lack = LACKS["IMAGE_PULL_FAILED"]._replace(seconds=0.2)
+    monkeypatch.setitem(LACKS, "IMAGE_PULL_FAILED", lack)
     bench.engine.unpulled.add(sha("image of gated"))
     with site.serving(bench, tmp_path, settings) as north:
         bench.order(bench.models[1])
@@ -141,7 +142,7 @@ def test_an_image_that_is_nowhere_is_not_waited_for(
 
 
 def test_of_all_that_is_waited_for_it_is_said_what_to_do() -> None:
-    assert MISSING.keys() == LACKS.keys()
+    assert MENDS.keys() == {lack.waits_for for lack in LACKS.values()}
 
 
 def test_an_order_waits_for_room_and_gives_up_on_what_fills_the_disk(

@@ -12,8 +12,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from cli import since
 from housecall.errors import EXIT_CODES, Kind
 from housecall.times import stamp
+from housecall.v1 import fleet_pb2, site_pb2
 from housecall.v1 import registry_pb2 as registry
-from housecall.v1 import site_pb2
 from housecall.v1 import statements_pb2 as pb
 from tests.cli.conftest import World
 
@@ -43,6 +43,7 @@ def overview() -> Overview:
         Overview.SiteStanding(site=registry.Site(name=SOUTH, heard_at=before(days=2))),
         Overview.SiteStanding(site=registry.Site(name=WEST)),
     ]
+    none = fleet_pb2.WAIT_REASON_UNSPECIFIED
     executions = [
         Overview.OpenExecution(
             execution=registry.Execution(
@@ -56,12 +57,17 @@ def overview() -> Overview:
             site=site,
             requester=CARLA,
             accepted=accepted,
+            waits_for=waits_for,
         )
-        for number, site, state, step, accepted in (
-            (1, NORTH, pb.EXECUTION_STATE_RUNNING, "infer", True),
-            (2, NORTH, pb.EXECUTION_STATE_WAITING_CONSENT, "", True),
-            (3, NORTH, pb.EXECUTION_STATE_ORDERED, "", False),
-            (4, SOUTH, pb.EXECUTION_STATE_ORDERED, "", False),
+        for number, site, state, step, accepted, waits_for in (
+            (1, NORTH, pb.EXECUTION_STATE_RUNNING, "infer", True, none),
+            (2, NORTH, pb.EXECUTION_STATE_WAITING_CONSENT, "", True, none),
+            (3, NORTH, pb.EXECUTION_STATE_ORDERED, "", False, none),
+            (4, SOUTH, pb.EXECUTION_STATE_ORDERED, "", False, none),
+            (5, NORTH, pb.EXECUTION_STATE_QUEUED, "", True, fleet_pb2.WAIT_REASON_SLOT),
+            (6, NORTH, pb.EXECUTION_STATE_QUEUED, "", True, fleet_pb2.WAIT_REASON_DISK),
+            (7, NORTH, pb.EXECUTION_STATE_QUEUED, "", True, fleet_pb2.WAIT_REASON_ENGINE),
+            (8, NORTH, pb.EXECUTION_STATE_QUEUED, "", True, none),
         )
     ]
     return Overview(
@@ -120,7 +126,7 @@ database         postgresql
 ledger           120 entries, the newest 12 s ago
 last backup      2 d ago, 118 entries; overdue: run `housecall-coordinator backup`
 sites            3, 1 connected
-open executions  1004; the oldest 4 are below
+open executions  1004; the oldest 8 are below
 open requests    1
 join tokens      1
 
@@ -141,6 +147,10 @@ execution  site   dataset  model  state            since  waits for
         2  north  north/1      4  waiting consent  5 min  a person of the site: consent
         3  north  north/1      4  ordered          5 min  the agent to take it
         4  south  north/1      4  ordered          5 min  the site to connect
+        5  north  north/1      4  queued           5 min  a slot
+        6  north  north/1      4  queued           5 min  a person of the site: disk
+        7  north  north/1      4  queued           5 min  a person of the site: engine
+        8  north  north/1      4  queued           5 min  a slot
 
 association  benchmark  of       since  votes   waits for
 -----------  ---------  -------  -----  ------  ---------
@@ -244,7 +254,7 @@ def site_status(now: datetime) -> site_pb2.GetStatusResponse:
                 local_execution_id=6,
                 dataset_id="north/1",
                 model_id=5,
-                waits_for=site_pb2.WAIT_REASON_CONSENT,
+                waits_for=fleet_pb2.WAIT_REASON_CONSENT,
                 since=lately(days=2, minutes=5),
                 next_step="housecall review show 3",
             ),
@@ -256,11 +266,11 @@ def site_status(now: datetime) -> site_pb2.GetStatusResponse:
                 since=lately(minutes=12, seconds=20),
                 heard_at=lately(minutes=1, seconds=20),
             ),
-            site_pb2.Work(dataset_id="north/2", waits_for=site_pb2.WAIT_REASON_SLOT),
+            site_pb2.Work(dataset_id="north/2", waits_for=fleet_pb2.WAIT_REASON_SLOT),
             site_pb2.Work(
                 dataset_id="north/1",
                 step="ResultSubmitted",
-                waits_for=site_pb2.WAIT_REASON_RECEIPT,
+                waits_for=fleet_pb2.WAIT_REASON_RECEIPT,
                 since=lately(minutes=4, seconds=20),
                 next_step="housecall-agent doctor",
             ),
@@ -306,6 +316,15 @@ def without_rules(text: str) -> list[list[str]]:
 def test_the_sites_screen(at_site: World) -> None:
     at_site.site.status = site_status(datetime.now(UTC))
     assert without_rules(at_site.done("site", "status")) == without_rules(SITE_SCREEN)
+
+
+def test_a_link_that_ended_for_good(at_site: World) -> None:
+    found = site_status(datetime.now(UTC))
+    found.link_ended = True
+    at_site.site.status = found
+    (line,) = [each for each in at_site.done("site", "status").splitlines() if "link  " in each]
+    said = "down for 5 min, ended for good: tell the operator and the other sites"
+    assert line.split(maxsplit=1) == ["link", said]
 
 
 def test_the_sites_screen_as_json_is_whole(at_site: World) -> None:

@@ -95,15 +95,17 @@ def test_a_newcomer_is_told_everything_in_notes_that_fit(postgresql_url: str) ->
         async with replica("a", postgresql_url) as a:
             names = [f"spiffe://test/site/{number}" for number in range(300)]
             sessions = [a.attach(name, number) for number, name in enumerate(names)]
+            disk = fleet_pb2.WAIT_REASON_DISK
             said = fleet_pb2.Progress(
-                execution_id=7, state=pb.EXECUTION_STATE_RUNNING, step="é" * 1000
+                execution_id=7, state=pb.EXECUTION_STATE_QUEUED, step="é" * 1000, waits_for=disk
             )
             a.fleet.progress(sessions[9], said, NOW)
             async with replica("b", postgresql_url) as b:
                 await until(lambda: all(b.fleet.standing(name).connected for name in names))
                 assert b.fleet.standing(names[9]) == a.fleet.standing(names[9])
                 await until(lambda: b.fleet.progress_of(7) is not None)
-                assert b.fleet.progress_of(7) == Doing(Word(9, 1), NOW, said.state, "é" * 100)
+                known = Doing(Word(9, 1), NOW, said.state, "é" * 100, disk)
+                assert b.fleet.progress_of(7) == known
 
     asyncio.run(story())
 

@@ -117,6 +117,24 @@ def test_an_order_is_open_until_it_ends(coordinator: World) -> None:
     agent.close()
 
 
+def test_an_order_is_as_its_site_says_since_then_and_whatever_stream_says_it(
+    coordinator: World,
+) -> None:
+    north = coordinator.join("north", pb.ROLE_SITE)
+    carla, _, other = prepared(coordinator, north)
+    carla.state(order_line("north/1", other))
+    state, since = pb.EXECUTION_STATE_QUEUED, now() - timedelta(days=9)
+    waits = fleet_pb2.Progress(
+        execution_id=1, state=state, since=stamp(since), waits_for=fleet_pb2.WAIT_REASON_DISK
+    )
+    for _ in range(2):
+        agent = Agent(north, doing=[waits])
+        (row,) = overview(coordinator.operator).executions
+        assert (row.execution.state, row.waits_for) == (state, fleet_pb2.WAIT_REASON_DISK)
+        assert abs(row.execution.updated_at.ToDatetime(UTC) - since) < timedelta(seconds=SECONDS)
+        agent.close()
+
+
 def test_a_request_waits_for_those_who_have_not_voted(coordinator: World) -> None:
     north = coordinator.join("north", pb.ROLE_SITE)
     carla, _, _ = prepared(coordinator, north)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -55,6 +56,12 @@ def test_into_a_folder_and_out_again(tmp_path: Path, name: str) -> None:
     assert files(tmp_path) == {f"etc/housecall/{name}.toml"}
 
 
+def test_the_agent_starts_after_what_it_looks_for_once(tmp_path: Path) -> None:
+    install(AGENT, Machine(tmp_path))
+    (after,) = re.findall(r"^After=(.*)$", (tmp_path / UNIT).read_text(), flags=re.MULTILINE)
+    assert {"docker.service", "nvidia-persistenced.service"} <= set(after.split())
+
+
 def test_settings_of_the_site_are_never_written_over(tmp_path: Path) -> None:
     (tmp_path / CONFIG).parent.mkdir(parents=True)
     (tmp_path / CONFIG).write_text("slots = 1\n")
@@ -79,6 +86,19 @@ def test_another_user_is_in_the_unit_and_made(tmp_path: Path) -> None:
     refused = run("housecall-agent", "install", "--root", str(tmp_path), "--user", "root")
     assert refused.returncode == 2
     assert "takes root's rights away" in refused.stderr
+
+
+@pytest.mark.parametrize("name", ["agent", "coordinator"])
+def test_an_upgrade_keeps_the_user_until_another_is_named(tmp_path: Path, name: str) -> None:
+    words = (f"housecall-{name}", "install", "--root", str(tmp_path))
+    run(*words, "--user", "ward")
+    before = {path: (tmp_path / path).read_text() for path in files(tmp_path)}
+    upgraded = run(*words)
+    assert (upgraded.returncode, "change user" in upgraded.stdout) == (0, False)
+    assert {path: (tmp_path / path).read_text() for path in files(tmp_path)} == before
+    assert "change user ward to clinic\n" in run(*words, "--user", "clinic").stdout
+    unit = tmp_path / f"etc/systemd/system/housecall-{name}.service"
+    assert "\nUser=clinic\n" in unit.read_text()
 
 
 def test_a_newer_systemd_waits_longer_each_time(
