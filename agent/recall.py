@@ -45,8 +45,9 @@ class Recall:
         about, lane = self._about(said.predicate)
         if about.startswith("dataset:"):
             self._journal.take_number(int(about.removeprefix("dataset:")))
-        unknown = self._journal.outgoing(said.envelope_digest) is None
-        if about and unknown and self._is_own(envelope):
+        if not about or self._journal.outgoing(said.envelope_digest) is not None:
+            return
+        if self._is_own(envelope):
             self._keep(Outgoing(said.envelope_digest, envelope, said.kind, about, lane))
 
     def caught_up(self) -> None:
