@@ -50,6 +50,7 @@ def test_a_replica_that_was_stopped_serves_nobody_when_it_wakes(group: Group) ->
     first, second = group
     assert first.process is not None
     older = Agent(first.party(north), session_id="older", cursor=10**6)
+    older.next("caught_up")
     with stopped(first.process.pid):
         newer = Agent(second.party(north), session_id="newer", cursor=10**6)
         require_ordered(second.party(carla), model, newer)
@@ -66,6 +67,7 @@ def test_a_replica_that_hears_nothing_passes_nothing_on(
     first, second = group
     ears = ears_of(first, postgresql, database)
     older = Agent(first.party(north), session_id="older", cursor=10**6)
+    older.next("caught_up")
     with stopped(ears):
         newer = Agent(second.party(north), session_id="newer", cursor=10**6)
         require_ordered(first.party(carla), model, newer)

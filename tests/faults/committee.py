@@ -111,7 +111,10 @@ class Committee:
 
     def _another_benchmark(self) -> None:
         """Of the same parts, in which nothing ever runs."""
-        self._carla.state(self._benchmark)
+        another = pb.BenchmarkRegistered()
+        another.CopyFrom(self._benchmark)
+        another.name = f"faults-{len(self._carla.said)}"
+        self._carla.state(another)
 
     def _cancel(self) -> None:
         if found := self._open():
