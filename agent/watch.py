@@ -26,7 +26,9 @@ from housecall.rpc import refusal_of
 
 POLL_S = 0.5
 DISK_POLL_S = 3.0
+SIGHT_POLL_S = 10.0
 LOG_END_S = 10.0
+LOST = Exit(-1, False, "the engine takes it for running, and nothing of it runs", own=False)
 log = logging.getLogger(__name__)
 
 
@@ -50,6 +52,8 @@ class Watch:
         self._feed, self._told = feed, told
         self._heard = 0  # lines, by the last hearing
         self._ended: Exit | None = None
+        self._looked = self._sought = time.monotonic()
+        self._unseen = False
         told.at, told.by = time.monotonic(), self
 
     def until_end(self, container_id: str, stop: Stop) -> Exit:
@@ -64,19 +68,29 @@ class Watch:
         finally:
             over.set()
             cut_short_s = 0 if stop.reason == SHUTDOWN else POLL_S
-            follower.join(cut_short_s if self._ended is None else LOG_END_S)
+            follower.join(cut_short_s if self._ended in (None, LOST) else LOG_END_S)
         return self._ended
 
     def _wait(self, container_id: str, stop: Stop) -> Exit:
-        looked = time.monotonic()
         while (ended := self._engine.wait(container_id, POLL_S)) is None:
             stop.check()
             now = time.monotonic()
-            if now - looked > DISK_POLL_S:
-                looked = now
+            if now - self._looked > DISK_POLL_S:
+                self._looked = now
                 require_room(self._cage.state_dir, self._cage.disk_reserve // 2)
+            if self._is_lost(container_id, now):
+                return LOST
             self._check_clocks(now)
         return ended
+
+    def _is_lost(self, container_id: str, now: float) -> bool:
+        """Nothing of it runs, at two looks: the engine has had the time between to learn its end,
+        and never will."""
+        if now - self._sought <= SIGHT_POLL_S:
+            return False
+        before = self._unseen
+        self._sought, self._unseen = now, not self._engine.may_run(container_id)
+        return before and self._unseen
 
     def _check_clocks(self, now: float) -> None:
         clocks = self._step.clocks
@@ -90,7 +104,7 @@ class Watch:
         while not over.is_set():
             self._hear(container_id)
             over.wait(2 * POLL_S)
-        if self._ended is not None:
+        if self._ended not in (None, LOST):  # the log of one that is lost has no end
             self._hear(container_id)
 
     def _hear(self, container_id: str) -> None:

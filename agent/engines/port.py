@@ -175,6 +175,10 @@ class Engine(Protocol):
         """How it ended, or None when it still runs after `timeout_s` (or earlier, when the
         engine restarted meanwhile)."""
 
+    def may_run(self, container_id: str) -> bool:
+        """False only where it is seen that nothing of it runs, whatever the engine says: one whose
+        parts went down and came back can take for running what has ended."""
+
     def logs(self, container_id: str) -> Iterator[str]:
         """Follow both streams from the beginning to the end, a line at a time, without line
         ends; longer lines are cut into pieces of at most 4 KiB. They also end when the engine

@@ -66,12 +66,14 @@ class FakeStep:
 
 class FakeEngine:
     """Implements `agent.engines.port.Engine`; `started` keeps every specification. The registry
-    does not give the images `unpulled` now; the next `failing_starts` starts fail."""
+    does not give the images `unpulled` now; the next `failing_starts` starts fail. Nothing runs of
+    the containers `lost`, which it takes for running."""
 
     def __init__(self) -> None:
         self.unreachable = False
         self.unseen: set[str] = set()
         self.unpulled: set[str] = set()
+        self.lost: set[str] = set()
         self.failing_starts = 0
         self._cuts = 0
         self.started: list[StepSpec] = []
@@ -153,6 +155,9 @@ class FakeEngine:
             step.changed.wait_for(lambda: step.exit or self.unreachable, timeout_s)
         self._reach()
         return step.exit
+
+    def may_run(self, container_id: str) -> bool:
+        return container_id not in self.lost
 
     def logs(self, container_id: str) -> Iterator[str]:
         step, cuts = self._step(container_id), self._cuts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,7 +15,7 @@ from agent.engines.port import Exit, StepSpec
 from agent.events import Feed
 from agent.records import KeptStep
 from agent.step import Cage, Clocks, Step
-from agent.watch import Told, Watch
+from agent.watch import LOST, Told, Watch
 from agent.worker import Stop
 from housecall.container_config import ContainerConfig
 from housecall.errors import Refusal
@@ -23,6 +24,7 @@ from tests.agent.site import wait_for
 from tests.agent.test_fake_engine import DIGEST, LIMITS
 
 ENDED = Exit(0, False, "")
+SIGHT_POLL_S = 0.2
 
 
 class Ward:
@@ -121,3 +123,33 @@ def test_who_was_left_listening_lets_go_when_another_watch_began(ward: Ward) -> 
         ward.steps[0].end(ENDED)
         assert watched.result(20) == ENDED
     assert ward.said() == ["begun", "more"]
+
+
+def test_one_that_only_the_engine_takes_for_running_is_lost(
+    ward: Ward, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent.watch.SIGHT_POLL_S", SIGHT_POLL_S)
+    before = followers()
+    ward.engine.lost.add(ward.id)
+    began = time.monotonic()
+    assert ward.watch() == LOST
+    assert not LOST.own, "it begins again"
+    assert time.monotonic() - began > 2 * SIGHT_POLL_S, "the engine had time to learn its end"
+    ward.engine.remove(ward.id)
+    wait_for(lambda: not followers() - before)
+
+
+def test_one_that_ends_between_two_looks_is_not_lost(
+    ward: Ward, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent.watch.SIGHT_POLL_S", SIGHT_POLL_S)
+    looks = list[str]()
+
+    def ends(container_id: str) -> bool:
+        looks.append(container_id)
+        ward.steps[0].end(ENDED)
+        return False
+
+    monkeypatch.setattr(ward.engine, "may_run", ends)
+    assert ward.watch() == ENDED
+    assert looks == [ward.id]

@@ -79,15 +79,18 @@ class EngineProgram:
 
     def kill(self, pause_s: float) -> bool:
         """dockerd and its containerd, as in a crash; the shims and the containers live on."""
-        below = [
-            pid
-            for pid in descendants(self.program.pid)
-            if command_of(pid).split("\0")[0].endswith("containerd")
-        ]
+        below = self._containerd()
         killed = self.program.kill(pause_s)
-        for pid in below:
-            subprocess.run(["kill", "-9", str(pid)], check=False, capture_output=True)
+        _kill(below)
         return killed
+
+    def kill_containerd(self) -> bool:
+        """Alone: dockerd starts it again, and does not learn what ended meanwhile."""
+        return _kill(self._containerd())
+
+    def _containerd(self) -> list[int]:
+        below = descendants(self.program.pid)
+        return [pid for pid in below if command_of(pid).split("\0")[0].endswith("containerd")]
 
     def terminate(self, *, live_restore: bool) -> bool:
         """As an upgrade does; it comes back with or without live-restore."""
@@ -126,8 +129,7 @@ class EngineProgram:
             for each in self.containers():
                 self.remove(each["Id"])
         self.program.end()
-        for pid in self._leftovers():
-            subprocess.run(["kill", "-9", str(pid)], check=False, capture_output=True)
+        _kill(self._leftovers())
         remove_groups(self.cgroup)
         for folder in (self._folder, self._exec):
             unmount_below(folder)
@@ -150,3 +152,10 @@ class EngineProgram:
         """A killed daemon's pid file names a number that may be another program's by now."""
         (self._folder / "dockerd.pid").unlink(missing_ok=True)
         (self._exec / "containerd" / "containerd.pid").unlink(missing_ok=True)
+
+
+def _kill(pids: list[int]) -> bool:
+    """False where there is none."""
+    for pid in pids:
+        subprocess.run(["kill", "-9", str(pid)], check=False, capture_output=True)
+    return bool(pids)

@@ -82,6 +82,7 @@ INJECTIONS: dict[str, Injection] = {
     "postgres-backend-kill": kills.postgres_backend_kill,
     "postgres-stop": kills.postgres_stop,
     "engine-kill": kills.engine_kill,
+    "engine-containerd-kill": kills.engine_containerd_kill,
     "engine-stop": kills.engine_stop,
     "engine-terminate": kills.engine_terminate,
     "container-kill": kills.container_kill,

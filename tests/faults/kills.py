@@ -104,6 +104,10 @@ def engine_kill(world: World, fault: Fault, choice: random.Random) -> Hurt | Non
     return Hurt("dockerd and containerd") if world.engine.kill(fault.seconds) else None
 
 
+def engine_containerd_kill(world: World, fault: Fault, choice: random.Random) -> Hurt | None:
+    return Hurt("containerd") if world.engine.kill_containerd() else None
+
+
 def engine_terminate(world: World, fault: Fault, choice: random.Random) -> Hurt | None:
     """By chance it comes back as Docker is by default: without live-restore."""
     live = choice.random() < 0.5 and world.options.live_restore

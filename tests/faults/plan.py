@@ -65,6 +65,7 @@ KINDS = {
     "postgres-backend-kill": Kind(4, 0.0, 0.0),
     "postgres-stop": Kind(3, 0.5, 6.0, 25.0),
     "engine-kill": Kind(4, 0.0, 3.0),
+    "engine-containerd-kill": Kind(3, 0.0, 0.0),
     "engine-stop": Kind(3, 0.5, 8.0, 15.0),
     "engine-terminate": Kind(3, 0.0, 0.0),
     "container-kill": Kind(6, 0.0, 0.0),

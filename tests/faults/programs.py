@@ -165,7 +165,10 @@ def command_of(pid: int) -> str:
 
 
 def descendants(pid: int) -> list[int]:
-    """The processes below `pid`, as the kernel knows them now."""
+    """The processes below `pid`, as the kernel knows them now; none below 0, a program's that is
+    not there: everything is."""
+    if not pid:
+        return []
     children: dict[int, list[int]] = {}
     for each in processes():
         with suppress(OSError):

@@ -84,7 +84,7 @@ class DockerEngine:
                 self._client.start(container_id)
         except Refusal as refusal:
             unseen = refusal.code == "STEP_EXISTS"
-            if unseen and not processes.may_run(container_id, self._connection.socket):
+            if unseen and not self.may_run(container_id):
                 self.remove(container_id)  # its processes ended, and the engine never learns it
                 raise gone(container_id) from refusal
             raise
@@ -113,6 +113,9 @@ class DockerEngine:
         with translated("ENGINE_UNREACHABLE", "tell how it ended"), self._connection.anew() as anew:
             own = endings.by_itself(anew, container_id, state["ExitCode"])
         return Exit(state["ExitCode"], state["OOMKilled"], state["Error"], own)
+
+    def may_run(self, container_id: str) -> bool:
+        return processes.may_run(container_id, self._connection.socket)
 
     def logs(self, container_id: str) -> Iterator[str]:
         with translated("ENGINE_UNREACHABLE", "read logs"), missing_step(container_id):
