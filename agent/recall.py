@@ -43,12 +43,12 @@ class Recall:
         except Refusal:  # of a kind that a newer coordinator knows
             return
         about, lane = self._about(said.predicate)
-        if about.startswith("dataset:"):
-            self._journal.take_number(int(about.removeprefix("dataset:")))
         if not about or self._journal.outgoing(said.envelope_digest) is not None:
             return
         if self._is_own(envelope):
             self._keep(Outgoing(said.envelope_digest, envelope, said.kind, about, lane))
+        elif about.startswith("dataset:"):  # an own one is in the outbox, which has its number
+            self._journal.take_number(int(about.removeprefix("dataset:")))
 
     def caught_up(self) -> None:
         """All was told that there is."""
