@@ -38,14 +38,14 @@ class Recall:
 
     def told(self, envelope: bytes) -> None:
         """Of an entry of the ledger that concerns this site."""
+        if self._journal.outgoing(statement.digest(envelope)) is not None:
+            return
         try:
             said = statement.unverified(envelope)
         except Refusal:  # of a kind that a newer coordinator knows
             return
         about, lane = self._about(said.predicate)
-        if not about or self._journal.outgoing(said.envelope_digest) is not None:
-            return
-        if self._is_own(envelope):
+        if about and self._is_own(envelope):
             self._keep(Outgoing(said.envelope_digest, envelope, said.kind, about, lane))
         elif about.startswith("dataset:"):  # an own one is in the outbox, which has its number
             self._journal.take_number(int(about.removeprefix("dataset:")))

@@ -7,7 +7,8 @@ rooms, dial and Hello included, until its journal's cursor is past the newest en
 
 The floor is the same entries read by the same site over a channel of the same kind, in pages of
 1,000 (`Ledger.ListEntries`), and nothing kept. How long SQLite itself takes to hand them over is in
-the values. Alternating, medians; each round begins with an empty journal.
+the values. Alternating, medians; each round begins with a journal that knows what the site signed,
+as one that was never lost does.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from agent.journal import Journal
+from agent.records import Outgoing
 from agent.server import Agent
 from agent.settings import Settings
 from bench.bulk import Bulk, bulk
@@ -27,7 +30,8 @@ from bench.coordinators import Founded, founded, serving
 from bench.figure import figure, progress
 from bench.ordered import registration
 from bench.process import cpu_seconds
-from housecall import client
+from coordinator.notary import Accepted
+from housecall import client, statement
 from housecall.identity import Identity
 from housecall.v1 import ledger_pb2, ledger_pb2_grpc
 from housecall.v1 import statements_pb2 as pb
@@ -48,10 +52,14 @@ class Behind:
 
     at: Founded
     site: Identity
-    newest: int
+    stated: list[Accepted]
     pid: int
     folder: Path
     times: dict[str, list[float]] = field(default_factory=dict)
+
+    @property
+    def newest(self) -> int:
+        return self.stated[-1].index
 
     def note(self, **seconds: float) -> None:
         for name, spent in seconds.items():
@@ -63,9 +71,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="housecall-bench-") as folder:
         at = founded(Path(folder, "coordinator"))
         with bulk(at) as made:
-            site, newest = _fall_behind(made)
+            site, stated = _fall_behind(made)
         with serving(at) as pid:
-            behind = Behind(at, site, newest, pid, Path(folder))
+            behind = Behind(at, site, stated, pid, Path(folder))
             for number in range(ROUNDS + 1):
                 _catch_up(behind, Path(folder, f"site-{number}"))
                 _read_pages(behind)
@@ -78,8 +86,8 @@ def main() -> None:
     figure("catchup", ratio, 4.0, False, values)
 
 
-def _fall_behind(made: Bulk) -> tuple[Identity, int]:
-    """A site, and the index of the newest entry that concerns it."""
+def _fall_behind(made: Bulk) -> tuple[Identity, list[Accepted]]:
+    """A site, and the entries that concern it."""
     (owner,) = made.join(["owner"], pb.ROLE_PERSON)
     (site,) = made.join(["north"], pb.ROLE_SITE)
     role = pb.CONTAINER_ROLE_PREPARATION
@@ -87,7 +95,7 @@ def _fall_behind(made: Bulk) -> tuple[Identity, int]:
     stated = made.state(
         (site, registration(f"north/{number}", preparation)) for number in range(1, BEHIND + 1)
     )
-    return site.identity, stated[-1].index
+    return site.identity, stated
 
 
 def _catch_up(behind: Behind, folder: Path) -> None:
@@ -99,6 +107,7 @@ def _catch_up(behind: Behind, folder: Path) -> None:
     )
     behind.site.save(settings.identity_dir)
     agent = Agent(settings, lambda _: FakeEngine())
+    _remember(agent.journal, behind.stated)
     server_cpu, own_cpu = cpu_seconds(behind.pid), time.process_time()
     began = time.perf_counter()
     with agent:
@@ -108,6 +117,14 @@ def _catch_up(behind: Behind, folder: Path) -> None:
             agent_cpu_s=time.process_time() - own_cpu,
             server_cpu_s=cpu_seconds(behind.pid) - server_cpu,
         )
+
+
+def _remember(journal: Journal, stated: list[Accepted]) -> None:
+    with journal.transaction():
+        for number, each in enumerate(stated, start=1):
+            about, digest = f"dataset:{number}", statement.digest(each.envelope)
+            journal.add_outgoing(Outgoing(digest, each.envelope, each.kind, about, each.id))
+            journal.settle(digest, each.receipt.SerializeToString(), each.id)
 
 
 def _await_cursor(agent: Agent, cursor: int) -> None:
