@@ -20,15 +20,15 @@ from agent.journal import Journal
 from agent.lacks import PASSING
 from agent.outcomes import Outcomes
 from agent.records import ENDED, Execution, Order, State
-from agent.registry import require_same_person
 from agent.release import by_policy
 from agent.runs import RETRY_S, Runs
+from agent.untaken import Untaken
 from agent.worker import Job, Worker
 from housecall.errors import Kind, Refusal
 from housecall.tracing import of_order
 from housecall.v1 import ledger_pb2
 from housecall.v1 import statements_pb2 as pb
-from housecall.verify import Verified, verify_bundle
+from housecall.verify import verify_bundle
 
 log = logging.getLogger(__name__)
 ENDED_THERE = "ended there"
@@ -48,14 +48,13 @@ class Orders:
     ) -> None:
         self._journal, self._uplink, self._executor = journal, uplink, executor
         self._runs, self.outcomes, self._worker = runs, outcomes, worker
-        self._untrusted: dict[str, list[str]] = {}
+        self.untaken = Untaken(journal)
         self.received: Callable[[Execution, float], None] = lambda _execution, _began: None
 
     def receive(self, execution_id: int, bundle: ledger_pb2.Bundle, line: int) -> None:
         """Check it and write it down, or refuse; knows it when it comes again."""
         began = time.time()
         verified = verify_bundle(bundle, self._uplink.identity.verifier_key)  # 1
-        self._require_trusted(verified)
         said = verified.statement.predicate
         if not isinstance(said, pb.ExecutionRequested) or line >= len(said.executions):
             raise _invalid(execution_id, f"an ExecutionRequested with a line {line}")
@@ -80,28 +79,13 @@ class Orders:
             execution_id=execution_id,
             state=State.ORDERED,
         )
+        self.untaken.require_trusted(verified, execution)
         kept = self._journal.add_order(order, execution)  # 2
         if kept is not None:
             trace = of_order(order.envelope_digest, line).trace
             ids = {"order": execution_id, "execution": kept.id, "trace_id": trace}
             log.info("order written down", extra=ids)
             self.received(kept, began)
-
-    def _require_trusted(self, verified: Verified) -> None:
-        before = self._journal.trusted(verified.signer)  # trust may be given at any moment
-        try:
-            require_same_person(self._journal, verified)
-        except Refusal:
-            self._untrusted[verified.signer] = before
-            raise
-
-    def trusted_anew(self) -> bool:
-        """Whether a person has trusted a signer since an order of theirs was not taken."""
-        kept = list(self._untrusted.items())
-        anew = [name for name, before in kept if self._journal.trusted(name) != before]
-        for name in anew:
-            del self._untrusted[name]
-        return bool(anew)
 
     def consider(self, execution_id: int) -> None:
         """Begin to decide on an order that was written down."""
@@ -123,6 +107,7 @@ class Orders:
 
     def cancelled_there(self, execution_id: int) -> None:
         """The coordinator cancelled or ended it: nothing is left to be said."""
+        self.untaken.forget(execution_id)
         order = self._journal.order(execution_id)
         if order is None or order.outcome:
             return

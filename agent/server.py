@@ -276,7 +276,7 @@ class Agent:
 
     def _take_trusted(self) -> None:
         """Orders that were not taken for their signer come again with the next Welcome."""
-        if self.orders.trusted_anew():
+        if self.orders.untaken.trusted_anew():
             self.link.reconnect()
 
     def _sweep(self) -> None:

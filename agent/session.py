@@ -195,6 +195,7 @@ class Session:
         log.info("link up", extra={"skew_s": round(skew, 1), "orders": len(welcome.orders)})
         for execution_id in welcome.cancelled_execution_ids:
             duties.orders.cancelled_there(execution_id)
+        duties.orders.untaken.keep({order.execution_id for order in welcome.orders})
         for order in welcome.orders:
             self._order(order)
         duties.outbox.pump()  # 4

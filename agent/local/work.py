@@ -38,7 +38,7 @@ LINK = "housecall-agent doctor"
 def work(rooms: Rooms, environment: pb.EnvironmentFacts) -> list[site.Work]:
     """Oldest first; those whose time is not known come last."""
     look = _Look(rooms, engine=bool(environment.engine))
-    found = [*look.executions(), *look.preparations(), *look.statements()]
+    found = [*look.executions(), *look.untaken(), *look.preparations(), *look.statements()]
     return sorted(found, key=lambda each: each.since.ToNanoseconds() or 2**63)
 
 
@@ -71,6 +71,17 @@ class _Look:
         for state in OPEN:
             for execution in self._rooms.journal.executions(state=state):
                 yield self._execution(execution)
+
+    def untaken(self) -> Iterator[site.Work]:
+        for each in self._rooms.orders.untaken.orders():
+            said = self._execution(each.execution)
+            said.waits_for = fleet_pb2.WAIT_REASON_TRUST
+            said.next_step = (
+                f"ask {each.signer} by another way whether they enrolled anew, and then "
+                f"`housecall-agent trust {each.signer} {each.enrolment_digest}`"
+            )
+            _set(said.since, each.since)
+            yield said
 
     def preparations(self) -> Iterator[site.Work]:
         for dataset in self._rooms.catalog.all():

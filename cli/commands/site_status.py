@@ -31,6 +31,7 @@ WAITS = {
     "image": "waits for its image",
     "files": "waits for additional files",
     "memory": "waits for memory",
+    "trust": "waits until its signer is trusted",
 }
 _TITLES = ["execution", "dataset", "model", "what", "since", "last line", "next"]
 

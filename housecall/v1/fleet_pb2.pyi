@@ -65,6 +65,8 @@ class _WaitReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_WaitReason
     """Additional files that their source did not give."""
     WAIT_REASON_MEMORY: _WaitReason.ValueType  # 12
     """Memory of this machine."""
+    WAIT_REASON_TRUST: _WaitReason.ValueType  # 13
+    """A person of this site, to trust the new enrolment of who signed the order."""
 
 class WaitReason(_WaitReason, metaclass=_WaitReasonEnumTypeWrapper):
     """What a piece of work waits for."""
@@ -91,6 +93,8 @@ WAIT_REASON_FILES: WaitReason.ValueType  # 11
 """Additional files that their source did not give."""
 WAIT_REASON_MEMORY: WaitReason.ValueType  # 12
 """Memory of this machine."""
+WAIT_REASON_TRUST: WaitReason.ValueType  # 13
+"""A person of this site, to trust the new enrolment of who signed the order."""
 Global___WaitReason: _TypeAlias = WaitReason  # noqa: Y015
 
 class _PreparationState:

@@ -5,17 +5,19 @@ from __future__ import annotations
 from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import cast
 
 import pytest
 from click.testing import CliRunner
 
 from agent.__main__ import main
 from agent.journal import Journal
-from agent.orders import Orders
+from agent.records import Execution
 from agent.registry import require_same_person
+from agent.untaken import Untaken
 from housecall import client
 from housecall.errors import Refusal
+from housecall.v1 import fleet_pb2
 from housecall.v1 import statements_pb2 as pb
 from housecall.verify import Verified
 from tests.agent.site import Site, wait_for
@@ -28,6 +30,10 @@ MONA = "spiffe://test/person/mona"
 def enrolled_in(letter: str) -> Verified:
     made = SimpleNamespace(signer=MONA, enrolment_digest=f"sha256:{letter * 64}")
     return cast(Verified, made)
+
+
+def execution_of_order(number: int) -> Execution:
+    return Execution(1, 2, "sha256:2", "north/1", "BENCHMARK", execution_id=number)
 
 
 def test_another_enrolment_waits_for_a_person(tmp_path: Path) -> None:
@@ -54,9 +60,9 @@ def test_another_enrolment_waits_for_a_person(tmp_path: Path) -> None:
 def test_a_trust_that_is_given_in_the_same_moment_is_noticed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    nothing, another = cast(Any, None), enrolled_in("b")
+    another = enrolled_in("b")
     with closing(Journal(tmp_path / "journal.sqlite")) as journal:
-        orders = Orders(journal, nothing, nothing, nothing, nothing, nothing)
+        untaken = Untaken(journal)
         require_same_person(journal, enrolled_in("a"))
 
         def trusted_right_after(journal: Journal, verified: Verified) -> None:
@@ -65,11 +71,26 @@ def test_a_trust_that_is_given_in_the_same_moment_is_noticed(
             finally:
                 journal.trust(verified.signer, verified.enrolment_digest)
 
-        monkeypatch.setattr("agent.orders.require_same_person", trusted_right_after)
+        monkeypatch.setattr("agent.untaken.require_same_person", trusted_right_after)
         with pytest.raises(Refusal):
-            orders._require_trusted(another)
-        assert orders.trusted_anew()
-        assert not orders.trusted_anew()
+            untaken.require_trusted(another, execution_of_order(7))
+        assert untaken.trusted_anew()
+        assert not untaken.trusted_anew()
+        assert not untaken.orders()
+
+
+def test_an_untaken_order_is_known_until_it_is_open_no_more(tmp_path: Path) -> None:
+    clock = iter(range(1, 9))
+    with closing(Journal(tmp_path / "journal.sqlite", clock=lambda: next(clock))) as journal:
+        untaken = Untaken(journal)
+        require_same_person(journal, enrolled_in("a"))
+        for number in (1, 2, 3, 1):
+            with pytest.raises(Refusal):
+                untaken.require_trusted(enrolled_in("b"), execution_of_order(number))
+        assert [each.since for each in untaken.orders()] == [1, 2, 3], "since the first time"
+        untaken.forget(2)
+        untaken.keep({3, 4})
+        assert [each.execution.execution_id for each in untaken.orders()] == [3]
 
 
 def test_an_order_of_who_enrolled_anew_is_taken_once_a_person_trusts_them(north: Site) -> None:
@@ -83,11 +104,16 @@ def test_an_order_of_who_enrolled_anew_is_taken_once_a_person_trusts_them(north:
     wait_for(lambda: "SIGNER_CHANGED" in north.agent.link.state.problem)
     assert "SIGNER_CHANGED" in status(north).link_problem
     assert journal.order(number) is None
-    enrolment = north.agent.link.state.problem.partition("got ")[2].partition(";")[0]
+    (row,) = status(north).work
+    assert (row.execution_id, row.waits_for) == (number, fleet_pb2.WAIT_REASON_TRUST)
+    enrolment = row.next_step.rpartition(" ")[2].rstrip("`")
+    north.agent.link.reconnect()
+    wait_for(lambda: enrolment in north.agent.link.state.problem)
     config = north.folder / "agent.toml"
     config.write_text(f'state_dir = "{north.settings.state_dir}"\n')
     said = CliRunner().invoke(main, ["trust", carla.name, enrolment, "--config", str(config)])
     assert said.exit_code == 0, said.output
     wait_for(lambda: journal.order(number))
     assert not north.agent.link.state.problem
+    assert fleet_pb2.WAIT_REASON_TRUST not in {each.waits_for for each in status(north).work}
     carla.channel.close()
