@@ -38,7 +38,7 @@ class Recall:
 
     def told(self, envelope: bytes) -> None:
         """Of an entry of the ledger that concerns this site."""
-        if self._journal.outgoing(statement.digest(envelope)) is not None:
+        if self._journal.has_outgoing(statement.digest(envelope)):
             return
         try:
             said = statement.unverified(envelope)
