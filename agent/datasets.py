@@ -78,7 +78,8 @@ class Datasets:
 
     def stop_preparation(self, dataset_id: str) -> None:
         dataset = self._catalog.get(dataset_id)
-        if not self._worker.cancel(_job_key(dataset.number), CANCELLED):
+        job = self._worker.find(_job_key(dataset.number))
+        if job is None or not self._worker.cancel(job, CANCELLED):
             raise Refusal(
                 Kind.CONFLICT,
                 "NOT_PREPARING",

@@ -8,6 +8,7 @@ whatever has the same key has the same result. Queues and outcomes are left to `
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -24,13 +25,15 @@ from agent.folders import empty_folder, input_file, private_folder
 from agent.means import Means
 from agent.records import Execution
 from agent.registry import Benchmark, Container, Model
-from agent.staging import Output
+from agent.staging import Output, remove
 from agent.step import OWN_ENDS, Step
 from agent.worker import Stop
 from housecall.container_config import Role
 from housecall.errors import Kind, Refusal
 from housecall.statement import digest
 from housecall.v1 import statements_pb2 as pb
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,21 @@ class Executor:
 
     def folder(self, local_id: int) -> Path:
         return self._root / str(local_id)
+
+    def remove_unfinished(self, wanted: Callable[[], set[int]]) -> None:
+        """What steps left half done, of executions that are not `wanted` any more: nobody goes on
+        with it, and it takes the room of others. What is there is looked at before who is
+        wanted."""
+        found = [path for path in self._root.glob("*/*.part") if path.parent.name.isdigit()]
+        if not found:
+            return
+        kept = wanted()
+        for path in found:
+            if int(path.parent.name) not in kept:
+                try:
+                    remove(path)
+                except OSError as error:
+                    log.warning("output not removed", extra={"problem": str(error)})
 
     def perform(
         self, execution: Execution, recipe: Recipe, feed: Feed, stop: Stop

@@ -50,8 +50,10 @@ class Patience:
         return wait
 
     def bears(self, refusal: Refusal) -> bool:
-        """Whether it waits for this, still. What the agent waits begins anew when it starts."""
+        """Whether it waits for this, still. What the agent waits begins anew when it starts, and
+        when something else was missing meanwhile."""
         if refusal.kind not in PASSING or refusal.code not in LACKS:
             return False
         now = since_boot()
-        return now - self._began.setdefault(refusal.code, now) <= LACKS[refusal.code].seconds
+        self._began = {refusal.code: self._began.get(refusal.code, now)}
+        return now - self._began[refusal.code] <= LACKS[refusal.code].seconds

@@ -56,7 +56,14 @@ class Participation:
         if started.job is not None:
             started.job.pass_on(job)
             started.job.outcome()
-        execution = self._journal.execution(started.execution.id)
+        execution = self._runs.cached(recipe, partial=False)
+        if execution is None:
+            raise Refusal(
+                Kind.CONFLICT,
+                "EXECUTION_ENDED",
+                f"execution {started.execution.id}: expected the result of the test, got none; "
+                "ask again",
+            )
         items = []
         standing = self._results.standing("test", recipe.name)
         if standing is None:

@@ -19,8 +19,7 @@ nobody wants any more to `strays.py`.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 
 from agent import kept_steps
@@ -68,9 +67,11 @@ class StepRunner:
         )
         try:
             stop.check()
-            with self._gpus_for(step, stop) as gpus:
-                kept, ended = self._to_end(step, replace(kept, gpus=" ".join(gpus)), feed, stop)
+            gpus = self._gpus_for(step, stop)
+            kept, ended = self._to_end(step, replace(kept, gpus=" ".join(gpus)), feed, stop)
             if ended.code or ended.error:
+                for output in step.written:  # what there is may be used, as partial predictions
+                    output.sync()
                 raise failed(step, ended)
             size = sum(output.deliver() for output in step.written)  # 5
         except (Refusal, OSError) as error:
@@ -123,7 +124,8 @@ class StepRunner:
                 gone = refusal.code == "STEP_NOT_FOUND" and kept.tries >= MOST_TRIES
                 if gone or refusal.code not in PASSING:
                     raise
-                if elapsed(kept.boot_id, kept.boot_s) > step.clocks.wall_s:
+                unseen = refusal.code == "STEP_EXISTS"  # it may run, and is not watched
+                if unseen and elapsed(kept.boot_id, kept.boot_s) > step.clocks.wall_s:
                     raise too_long("STEP_TIMEOUT", step, "an end", step.clocks.wall_s) from refusal
                 log.warning("step unwatched", extra={"owner": step.owner, "code": refusal.code})
                 stop.wait(POLL_S)
@@ -195,23 +197,17 @@ class StepRunner:
             return record
         raise StepFailed(known.code, known.problem, record.exit_code)
 
-    @contextmanager
-    def _gpus_for(self, step: Step, stop: Stop) -> Iterator[tuple[str, ...]]:
-        """Those that the step holds already, or new ones; they are free again at its end."""
+    def _gpus_for(self, step: Step, stop: Stop) -> tuple[str, ...]:
+        """Those that the step holds already, or new ones; free again once its containers are gone
+        (`Strays.discard`)."""
         wanted = step.container.config.tasks[step.task].gpus
         while True:
             stop.check()
             try:
-                taken = self._gpus.take(step.owner, wanted, GPU_WAIT_S)
-                break
+                return self._gpus.take(step.owner, wanted, GPU_WAIT_S)
             except Refusal as refusal:
                 if refusal.code != "GPU_BUSY":
                     raise
-        try:
-            yield taken
-        finally:
-            if stop.reason != SHUTDOWN:
-                self._gpus.release(step.owner)
 
     def _note(self, kept: KeptStep, feed: Feed) -> None:
         self._journal.set_step(kept)

@@ -150,18 +150,21 @@ class Runs:
         """End it; its containers are stopped unless another execution shares them. `by` is the
         person who did, `outcome` that of its order where it has one already."""
         with self._lock:
-            before, execution = self._cancelled(local_id, problem, by, outcome)
-            shared = [each for each in self._sharing(execution.source_id) if each.id != local_id]
-        if before in (State.QUEUED, State.RUNNING) and not shared:
-            self._worker.cancel(_job_key(execution.key, execution.ignore_errors))
+            execution = self._cancelled(local_id, problem, by, outcome)
+            job = None if self._sharing(execution.source_id) else self._job_of(execution)
+        if job is not None:
+            self._worker.cancel(job)
         if execution.execution_id:
             self.ended(execution)
         return execution
 
-    def _cancelled(
-        self, local_id: int, problem: str, by: bytes, outcome: str
-    ) -> tuple[State, Execution]:
-        """Its state before, and as it is now."""
+    def _job_of(self, execution: Execution) -> Job | None:
+        """The one that runs its source; one of the same content may run another's."""
+        key = _job_key(execution.key, execution.ignore_errors)
+        job = self._worker.find(key)
+        return job if job is not None and self._sources[key] == execution.source_id else None
+
+    def _cancelled(self, local_id: int, problem: str, by: bytes, outcome: str) -> Execution:
         with self._journal.transaction():
             execution = self._journal.execution(local_id)
             if execution.state in ENDED:
@@ -175,7 +178,7 @@ class Runs:
             self._journal.close_reviews(local_id, CANCELLED)
             if outcome:
                 self._journal.set_outcome(execution.execution_id, outcome)
-            return execution.state, self._change(local_id, state=State.CANCELLED, step="", **said)
+            return self._change(local_id, state=State.CANCELLED, step="", **said)
 
     def reconcile(self) -> None:
         """What should be under way and is not goes on: at the start, and whenever a full disk kept
@@ -186,10 +189,14 @@ class Runs:
                 self._resume(execution)
         for execution in self._adrift():
             self._worker.spawn(f"resume:{execution.id}", partial(self._keep_resuming, execution))
+        self._executor.remove_unfinished(self._wanted)
 
     def live(self) -> set[str]:
         """Owners whose containers are wanted: one that was cancelled may be shared by others."""
-        return {f"execution:{each.source_id}" for each in self._under_way()}
+        return {f"execution:{number}" for number in self._wanted()}
+
+    def _wanted(self) -> set[int]:
+        return {each.source_id for each in self._under_way()}
 
     def on_step(self, owner: str, step: str, state: str) -> None:
         """A step of some execution changed."""
@@ -213,7 +220,8 @@ class Runs:
         return [each for s in states for each in self._journal.executions(state=s)]
 
     def _resume(self, execution: Execution) -> bool:
-        """False when the coordinator has to be asked first, and is away."""
+        """False when it has to wait: the coordinator has to be asked and is away, or a run of the
+        same content is just ending."""
         try:
             recipe = self._executor.recipe(
                 execution.benchmark_id, execution.model_id, execution.dataset_id
@@ -224,9 +232,16 @@ class Runs:
             self._settle_failed(execution.id, refusal)
             return True
         with self._lock:
-            if self._sharing(execution.id):
+            adrift = self._sharing(execution.id)
+            if not adrift:
+                return True
+            job = self._worker.find(_job_key(recipe.key, execution.ignore_errors))
+            if job is None:
                 self._queue(execution, recipe)
-        return True
+            elif shared := self._sharing(self._sources[job.key]):
+                for each in adrift:
+                    self._change(each.id, state=shared[0].state, source_id=shared[0].source_id)
+            return job is None or bool(shared)
 
     def _keep_resuming(self, execution: Execution, job: Job) -> None:
         while not job.stop.asked() and not self._resume(execution):
@@ -266,20 +281,24 @@ class Runs:
                 raise refusal from error
             if time.monotonic() - began > MOST_RETRY_S:
                 patience.since.clear()  # it had it, for a while
-            if not job.stop.asked() and self._waits(execution, refusal, patience):
-                return False
-            self._settle_failed(execution.id, refusal, cancelled=job.stop.asked())
+            with self._lock:  # an order that joins now waits, or ends, as the others
+                if not job.stop.asked() and self._waits(execution, refusal, patience):
+                    return False
+                ended = self._failed(execution.id, refusal, cancelled=job.stop.asked())
+            self._tell(ended)
             raise refusal from error
         except BaseException:
             self._settle_failed(execution.id, Refusal(Kind.INTERNAL, "INTERNAL", "internal error"))
             raise
+        finally:
+            self._executor.remove_unfinished(self._wanted)
         return True
 
     def _waits(self, execution: Execution, refusal: Refusal, patience: Patience) -> bool:
         """Whether it goes on when what is missing is there again; the journal says what that is,
         where there is room for it."""
         steps = self._journal.steps(f"execution:{execution.id}")
-        hopeless = max((kept.tries for kept in steps), default=0) >= MOST_TRIES
+        hopeless = any(kept.state == "FAILED" and kept.tries >= MOST_TRIES for kept in steps)
         shared = self._sharing(execution.id)
         ordered = any(each.execution_id for each in shared)
         if not ordered or hopeless or not patience.bears(refusal):
@@ -302,14 +321,20 @@ class Runs:
                 )
         self._tell(ended)
 
-    def _settle_failed(self, source_id: int, refusal: Refusal, *, cancelled: bool = False) -> None:
+    def _settle_failed(self, source_id: int, refusal: Refusal) -> None:
+        with self._lock:
+            ended = self._failed(source_id, refusal)
+        self._tell(ended)
+
+    def _failed(
+        self, source_id: int, refusal: Refusal, *, cancelled: bool = False
+    ) -> list[Execution]:
         state, ended = State.CANCELLED if cancelled else State.FAILED, []
         problem = {"reason": refusal.code, "problem": refusal.message}
-        with self._lock:
-            for each in self._sharing(source_id):
-                ended.append(self._change(each.id, state=state, step="", **problem))
-                log.info("execution ended", extra={"execution": each.id, "code": refusal.code})
-        self._tell(ended)
+        for each in self._sharing(source_id):
+            ended.append(self._change(each.id, state=state, step="", **problem))
+            log.info("execution ended", extra={"execution": each.id, "code": refusal.code})
+        return ended
 
     def _tell(self, ended: list[Execution]) -> None:
         """Out of the lock: the policy's answer may need the coordinator's."""

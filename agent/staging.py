@@ -37,23 +37,28 @@ class Output:
     def clear(self, *, resume: bool) -> None:
         """Away with what the last try left, unless it is kept or the container goes on with it."""
         if not (self.kept or resume):
-            _remove(self.written_at)
+            remove(self.written_at)
 
     def make(self, user: str, *, resume: bool) -> None:
         """Ready for a container to write."""
         self.clear(resume=resume)
         if not self.kept:
-            _remove(self.path)
+            remove(self.path)
         if self.file:
             output_file(self.written_at, user)
         else:
             output_folder(self.written_at, user)
 
+    def sync(self) -> None:
+        """What a step wrote that did not end well survives a power cut too."""
+        if self.written_at.exists():
+            _sync(self.written_at)
+
     def deliver(self) -> int:
         """Put it in its place, whole and on disk; gives its size in bytes. Again is no harm; what
         is in neither place is refused with OUTPUT_MISSING."""
         if self.written_at.exists():
-            _sync(self.written_at)
+            self.sync()
             if not self.kept:
                 self.written_at.replace(self.path)
                 _sync(self.path.parent)
@@ -74,7 +79,8 @@ def _sync(path: Path) -> None:
         os.close(opened)
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
+    """A file or a folder, if it is there."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

@@ -23,11 +23,13 @@ class Strays:
         self._engine, self._gpus, self._journal, self._cage = engine, gpus, journal, cage
 
     def discard(self, owner: str) -> None:
-        """End whatever containers this owner has; what the engine keeps now is found by `sweep`."""
+        """End whatever containers this owner has; its GPUs are free once they are gone. What the
+        engine keeps now is found by `sweep`."""
         with suppress(Refusal):
-            for container in self._engine.adopt(self._cage.labels(owner)):
-                self._end(container)
-        self._gpus.release(owner)
+            found = self._engine.adopt(self._cage.labels(owner))
+            left = [container for container in found if not self._end(container)]
+            if not left:
+                self._gpus.release(owner)
 
     def sweep(self, owners: Callable[[], set[str]]) -> int:
         """Remove containers of this very agent that belong to no step under way of `owners`; those
@@ -39,12 +41,11 @@ class Strays:
         wanted = owners()
         begun = {kept.container for kept in self._journal.begun_steps() if kept.owner in wanted}
         strays = [each for each in found if each.name not in begun]
-        for container in strays:
-            self._end(container)
+        unseen = {each.labels["housecall.owner"] for each in strays if not self._end(each)}
         for kept in known:
             if kept.owner not in wanted:
                 self._close(kept)
-        for owner in held.keys() - wanted:
+        for owner in held.keys() - owners() - unseen:
             self._gpus.release(owner)
         return len(strays)
 
@@ -53,16 +54,17 @@ class Strays:
             if self._journal.step(kept.owner, kept.name) == kept:  # nobody else has ended it
                 self._journal.set_step(kept_steps.ended(kept, "STOPPED", stopped()))
 
-    def _end(self, container: Running) -> None:
-        """One that the engine takes for created may have processes: they end with it only once the
-        engine sees them."""
+    def _end(self, container: Running) -> bool:
+        """Whether it is gone. One that the engine takes for created may have processes: they end
+        with it only once the engine sees them."""
         if container.state == "created":
             try:
                 self._engine.start_created(container.container_id)
             except Refusal as refusal:
                 if refusal.code == "STEP_EXISTS":
                     log.warning("container runs unseen", extra={"container": container.name})
-                    return  # the next sweep tries again
+                    return False  # the next sweep tries again
         if container.state in ("created", "running"):
             self._engine.stop(container.container_id, self._cage.grace_s)
         self._engine.remove(container.container_id)
+        return True

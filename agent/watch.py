@@ -9,6 +9,7 @@ to `pipeline.py`.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -28,6 +29,9 @@ POLL_S = 0.5
 DISK_POLL_S = 3.0
 SIGHT_POLL_S = 10.0
 LOG_END_S = 10.0
+LIVE_GAP_S, REPLAY_S = 1.0, 30.0
+"""A line that was waited for so long was not in the log before, nor is what comes so much later
+than the first."""
 LOST = Exit(-1, False, "the engine takes it for running, and nothing of it runs", own=False)
 log = logging.getLogger(__name__)
 
@@ -50,7 +54,7 @@ class Watch:
     ) -> None:
         self._engine, self._cage, self._step, self._kept = engine, cage, step, kept
         self._feed, self._told = feed, told
-        self._heard = 0  # lines, by the last hearing
+        self._heard = (0, "")  # lines, and the last one, by the last hearing
         self._ended: Exit | None = None
         self._looked = self._sought = time.monotonic()
         self._unseen = False
@@ -119,16 +123,23 @@ class Watch:
         """The whole log of a container that ended, if the last hearing missed some of it. What is
         kept is written anew only then."""
         whole = list(lines)
-        return whole if len(whole) > self._heard else []
+        last = whole[-1] if whole else ""
+        return [] if (len(whole), last) == self._heard else whole
 
     def _keep(self, lines: Iterable[str]) -> None:
-        """Those lines that were passed on before are no sign of life."""
+        """Those lines that were passed on before are no sign of life. An engine keeps the newest
+        part of a long log, so that they may be fewer by now."""
+        began = before = math.inf  # the first line's time says nothing
         with StepLog(self._step.log) as kept:
             for number, line in enumerate(lines, start=1):
                 if self._told.by is not self:
                     return  # another watch writes this log by now
                 kept.write(line)
-                self._heard = number
+                self._heard = (number, line)
+                now = time.monotonic()
+                if now - before > LIVE_GAP_S or now - began > REPLAY_S:
+                    self._told.lines = min(self._told.lines, number - 1)
+                began, before = min(began, now), now
                 if number > self._told.lines:
-                    self._told.lines, self._told.at = number, time.monotonic()
+                    self._told.lines, self._told.at = number, now
                     self._feed.emit(LogLine(self._step.task, line))

@@ -122,7 +122,11 @@ class Worker:
         with self._changed:
             job, new = self._join(key, work)
         if new:
-            threading.Thread(target=self._finish, args=(job,), name=key[:40], daemon=True).start()
+            thread = threading.Thread(target=self._finish, args=(job,), name=key[:40], daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as error:
+                raise self._not_begun(job) from error
         return job
 
     def find(self, key: str) -> Job | None:
@@ -146,11 +150,10 @@ class Worker:
                 thread.name for thread in self._threads if not (thread.is_alive() or self._closing)
             ]
 
-    def cancel(self, key: str, reason: str = CANCELLED) -> bool:
-        """Ask it to stop; one that waits for a slot ends at once. False when it is unknown."""
+    def cancel(self, job: Job, reason: str = CANCELLED) -> bool:
+        """Ask it to stop; one that waits for a slot ends at once. False when it has ended."""
         with self._changed:
-            job = self._jobs.get(key)
-            if job is None:
+            if self._jobs.get(job.key) is not job:
                 return False
             job.stop.ask(reason)
             waits = job in self._queue
@@ -164,10 +167,10 @@ class Worker:
         """Take no more work and stop what runs; waits at most so long."""
         with self._changed:
             self._closing = True
-            keys = list(self._jobs)
+            jobs = list(self._jobs.values())
             self._changed.notify_all()
-        for key in keys:
-            self.cancel(key, SHUTDOWN)
+        for job in jobs:
+            self.cancel(job, SHUTDOWN)
         with self._changed:
             self._changed.wait_for(lambda: not self._jobs, seconds)
 
@@ -179,6 +182,20 @@ class Worker:
             raise Refusal(Kind.UNAVAILABLE, "AGENT_STOPPING", "the agent stops: try again later")
         job = self._jobs[key] = Job(key, work)
         return job, True
+
+    def _not_begun(self, job: Job) -> Refusal:
+        """Whoever joined it meanwhile is told the same."""
+        job.error = Refusal(
+            Kind.EXHAUSTED,
+            "THREADS_EXHAUSTED",
+            "the agent: expected a thread for this work, got none of the system; see the limit on "
+            "its tasks (TasksMax of its unit) and the machine's memory, then try again",
+        )
+        with self._changed:
+            del self._jobs[job.key]
+            self._changed.notify_all()
+        job.end()
+        return job.error
 
     def _serve(self) -> None:
         while True:

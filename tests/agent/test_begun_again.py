@@ -9,11 +9,14 @@ from pathlib import Path
 import pytest
 
 from agent import gpus
-from agent.engines.port import Exit
+from agent.engines.port import Exit, StepSpec
 from agent.gpus import Gpu
 from agent.journal import Journal
+from agent.pipeline import MOST_TRIES
 from agent.records import State
 from agent.settings import Settings
+from agent.uptime import elapsed
+from housecall.errors import Kind, Refusal
 from housecall.v1 import statements_pb2 as pb
 from tests.agent import site
 from tests.agent.fake_engine import FakeStep
@@ -160,5 +163,62 @@ def test_one_that_the_engine_takes_for_created_is_never_run_beside(
     with site.serving(bench, tmp_path, settings) as north:
         wait_for(lambda: north.agent.journal.execution(execution.id).state is State.RUNNING)
         gate.opened.set()
+        wait_for(lambda: succeeded(north, execution))
+    assert len(gate.steps) == 1
+
+
+def test_the_fifth_start_goes_on_when_the_engine_was_away(
+    bench: Bench, gate: Gate, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent.runs.RETRY_S", 0.05)
+    with site.serving(bench, tmp_path, settings) as north:
+        execution = waiting_model(north, gate)
+    with closing(Journal(settings.state_dir / "journal.sqlite")) as journal:
+        (kept,) = journal.begun_steps()
+        journal.set_step(replace(kept, tries=MOST_TRIES))
+    bench.engine.unreachable = True
+    with site.serving(bench, tmp_path, settings) as north:
+        wait_for(lambda: north.agent.journal.execution(execution.id).reason == "ENGINE_UNREACHABLE")
+        bench.engine.unreachable = False
+        gate.opened.set()
+        wait_for(lambda: succeeded(north, execution))
+    assert len(gate.steps) == 1
+
+
+def test_a_step_that_needed_five_starts_is_no_reason_to_give_up_at_the_next(
+    bench: Bench, gate: Gate, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent.runs.RETRY_S", 0.05)
+    start, full = bench.engine.start, [True]
+
+    def without_room(spec: StepSpec) -> str:
+        if spec.labels["housecall.step"] == "evaluate" and full:
+            full.clear()
+            raise Refusal(Kind.EXHAUSTED, "DISK_FULL", "no space left on device")
+        return start(spec)
+
+    monkeypatch.setattr(bench.engine, "start", without_room)
+    with site.serving(bench, tmp_path, settings) as north:
+        execution = waiting_model(north, gate)
+        for number in range(1, MOST_TRIES):
+            gate.steps[-1].end(Exit(0, False, "", own=False))
+            wait_for(lambda number=number: len(gate.steps) > number)  # type: ignore[misc]
+        gate.opened.set()
+        wait_for(lambda: succeeded(north, execution))
+    assert not full
+
+
+def test_an_engine_that_is_away_for_longer_than_a_step_may_take_costs_nothing(
+    bench: Bench, gate: Gate, settings: Settings, tmp_path: Path
+) -> None:
+    settings = settings.model_copy(update={"wall_limit_s": 2})
+    with site.serving(bench, tmp_path, settings) as north:
+        execution = waiting_model(north, gate)
+        (kept,) = north.agent.journal.begun_steps()
+        gate.opened.set()
+        bench.engine.unreachable = True
+        wait_for(lambda: gate.steps[0].exit)
+        wait_for(lambda: elapsed(kept.boot_id, kept.boot_s) > 3)
+        bench.engine.unreachable = False
         wait_for(lambda: succeeded(north, execution))
     assert len(gate.steps) == 1

@@ -12,11 +12,14 @@ import grpc
 import pytest
 import yaml
 
+from agent.records import State
+from agent.settings import Settings
 from housecall.errors import Refusal
 from housecall.v1 import site_pb2
 from housecall.v1 import statements_pb2 as pb
 from tests.agent import site
 from tests.agent.fake_engine import FakeStep
+from tests.agent.gated import Gate, succeeded, waiting_model
 from tests.agent.site import Bench, Site, infer, wait_for
 from tests.agent.test_preparation import code
 from tests.coordinator.world import sha
@@ -241,3 +244,22 @@ def test_an_unknown_benchmark_comes_before_the_approval(north: Site) -> None:
             api.PlanRun(site_pb2.PlanRunRequest(selection=selection))
 
     assert code(planned) == "BENCHMARK_NOT_FOUND"
+
+
+def test_one_that_nobody_runs_joins_the_run_of_its_content(
+    bench: Bench, gate: Gate, settings: Settings, tmp_path: Path
+) -> None:
+    """As after a start of the agent, when another one of it is ordered before its turn."""
+    with site.serving(bench, tmp_path, settings) as north:
+        runs, journal = north.agent.runs, north.agent.journal
+        recipe = north.agent.executor.recipe(1, 2, "north/1")
+        adrift = runs._add(recipe, "BENCHMARK", ignore_errors=False)
+        ordered = waiting_model(north, gate)
+        assert ordered.source_id == ordered.id
+        assert runs._resume(adrift)
+        assert journal.execution(adrift.id).source_id == ordered.id
+        runs.cancel(adrift.id, "not needed")
+        gate.opened.set()
+        wait_for(lambda: succeeded(north, ordered))
+        assert journal.execution(adrift.id).state is State.CANCELLED
+    assert len(gate.steps) == 1

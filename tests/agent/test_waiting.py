@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from agent.lacks import LACKS
+from agent.lacks import LACKS, Patience
 from agent.local.work import MENDS
 from agent.records import Execution, State
 from agent.settings import Settings
+from housecall.errors import Kind, Refusal
 from tests.agent import site
 from tests.agent.fake_engine import FakeStep
 from tests.agent.gated import (
@@ -187,3 +188,15 @@ def test_outputs_are_complete_or_absent(bench: Bench, settings: Settings, tmp_pa
     folder = settings.state_dir / "executions" / str(failed.id)
     assert not (folder / "predictions").exists()
     assert not (folder / "results.yaml").exists()
+
+
+def test_a_day_is_counted_of_one_lack(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("agent.lacks.since_boot", lambda: now[0])
+    patience = Patience(5, {})
+    pull = Refusal(Kind.UNAVAILABLE, "IMAGE_PULL_FAILED", "")
+    assert patience.bears(pull)
+    now[0] = 25 * 3600.0
+    assert not patience.bears(pull)
+    assert patience.bears(Refusal(Kind.UNAVAILABLE, "ENGINE_UNREACHABLE", ""))
+    assert patience.bears(pull), "another thing was missing meanwhile"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -18,7 +20,7 @@ from agent.step import Cage, Clocks, Step
 from agent.watch import LOST, Told, Watch
 from agent.worker import Stop
 from housecall.container_config import ContainerConfig
-from housecall.errors import Refusal
+from housecall.errors import Kind, Refusal
 from tests.agent.fake_engine import FakeEngine, FakeStep
 from tests.agent.site import wait_for
 from tests.agent.test_fake_engine import DIGEST, LIMITS
@@ -153,3 +155,55 @@ def test_one_that_ends_between_two_looks_is_not_lost(
     monkeypatch.setattr(ward.engine, "may_run", ends)
     assert ward.watch() == ENDED
     assert looks == [ward.id]
+
+
+def test_a_long_log_that_broke_off_is_no_silence(
+    ward: Ward, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its engine keeps the newest part of it: new lines have numbers below those told before."""
+    monkeypatch.setattr("agent.watch.LIVE_GAP_S", 0.1)
+    ward.step = replace(ward.step, clocks=Clocks(600, 2))
+    whole, first = ward.engine.logs, [0]
+    monkeypatch.setattr(ward.engine, "logs", lambda each: islice(whole(each), first[0], None))
+    with ThreadPoolExecutor() as pool:
+        watched = pool.submit(ward.watch)
+        wait_for(lambda: ward.said() == ["begun"])
+        for number in range(100):
+            ward.steps[0].log(f"line {number}")
+        wait_for(lambda: len(ward.said()) == 101)
+        first[0] = 90
+        ward.engine.cut_logs()
+        wait_for(lambda: len(ward.said()) == 11)
+        began = time.monotonic()
+        while time.monotonic() < began + 4:
+            assert not watched.done()
+            ward.steps[0].log("alive")
+            time.sleep(0.2)
+        ward.steps[0].end(ENDED)
+        assert watched.result(20) == ENDED
+    assert ward.said()[-1] == "alive"
+
+
+def test_the_last_words_of_a_long_log_are_kept(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, first, away = ward.engine.logs, [0], threading.Event()
+
+    def logs(container_id: str) -> Iterator[str]:
+        if away.is_set():
+            raise Refusal(Kind.UNAVAILABLE, "ENGINE_UNREACHABLE", "")
+        return islice(whole(container_id), first[0], None)
+
+    monkeypatch.setattr(ward.engine, "logs", logs)
+    with ThreadPoolExecutor() as pool:
+        watched = pool.submit(ward.watch)
+        wait_for(lambda: ward.said() == ["begun"])
+        for number in range(100):
+            ward.steps[0].log(f"line {number}")
+        wait_for(lambda: len(ward.said()) == 101)
+        away.set()
+        ward.engine.cut_logs()
+        first[0] = 95
+        ward.steps[0].log("last")
+        ward.steps[0].end(ENDED)
+        away.clear()
+        assert watched.result(20) == ENDED
+    assert ward.said()[-1] == "last"

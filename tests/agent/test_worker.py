@@ -53,12 +53,12 @@ def test_what_waits_for_a_slot_is_cancelled_at_once(worker: Worker) -> None:
     for key in "ab":
         worker.queue(key, lambda _: go.wait(5))
     waiting = worker.queue("c", lambda job: job.stop.check())
-    assert worker.cancel("c")
+    assert worker.cancel(waiting)
     assert waiting.wait(1)
     with pytest.raises(Refusal, match="stopped"):
         waiting.outcome()
+    assert not worker.cancel(waiting), "it has ended"
     go.set()
-    assert not worker.cancel("unknown")
 
 
 def test_closing_stops_what_runs_and_takes_no_more(worker: Worker) -> None:
@@ -137,8 +137,22 @@ def test_what_is_put_off_is_stopped_at_once(worker: Worker, reason: str) -> None
     if reason == SHUTDOWN:
         worker.close(5)
     else:
-        worker.cancel("a")
+        worker.cancel(job)
     assert job.wait(5)
     assert job.error is not None
     assert job.error.code == "STEP_STOPPED"
     assert worker.find("a") is None
+
+
+def test_work_that_gets_no_thread_is_refused_and_can_be_asked_for_again(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none_left(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", none_left)
+        with pytest.raises(Refusal) as refused:
+            worker.spawn("a", lambda _: "never")
+    assert refused.value.code == "THREADS_EXHAUSTED"
+    assert worker.spawn("a", lambda _: "done").outcome() == "done"
