@@ -65,15 +65,18 @@ class Datasets:
                 "expected either a benchmark or a preparation container, got both or none",
             )
         key = f"register:{uid}:{digest(repr(asked).encode())}"
-        return self._worker.spawn(key, lambda job: self._register(asked, uid, job.feed))
+        return self._worker.spawn(key, lambda job: self._register(asked, uid, job))
 
     def prepare(self, dataset_id: str) -> Job:
         """Takes a slot; runs what is missing of prepare, sanity_check and statistics."""
-        dataset = self._catalog.get(dataset_id)
-        require_not_operational(dataset)
-        number = dataset.number
+        number = self._catalog.get(dataset_id).number
+        self._preparation.begin(number)
+        return self._queue(number, resumed=False)
+
+    def _queue(self, number: int, *, resumed: bool) -> Job:
         return self._worker.queue(
-            _job_key(number), lambda job: self._preparation.run(number, job.feed, job.stop)
+            _job_key(number),
+            lambda job: self._preparation.run(number, job.feed, job.stop, resumed=resumed),
         )
 
     def stop_preparation(self, dataset_id: str) -> None:
@@ -90,7 +93,7 @@ class Datasets:
         """Preparations that were cut off go on."""
         for dataset in self._catalog.all():
             if dataset.state == states.PREPARING:
-                self.prepare(dataset.id)
+                self._queue(dataset.number, resumed=True)
 
     def live(self) -> set[str]:
         """Owners whose containers are wanted."""
@@ -102,7 +105,7 @@ class Datasets:
         dataset = self._catalog.get(dataset_id)
 
         def work(job: Job) -> None:
-            self._verify(dataset, job.feed, full=full)
+            self._verify(dataset, job, full=full)
             what = "raw and prepared data" if dataset.prepared_fingerprint else "raw data"
             job.feed.emit(Done(f"dataset {dataset.id}: {what} are unchanged", dataset.number))
 
@@ -114,7 +117,7 @@ class Datasets:
         key = f"operational:{uid}:{dataset.number}"
         return self._worker.spawn(key, lambda job: self._operational(dataset, uid, job))
 
-    def _register(self, asked: Registration, uid: int, feed: Feed) -> None:
+    def _register(self, asked: Registration, uid: int, job: Job) -> None:
         paths = {
             "data": self._catalog.check_path(asked.data_path, "data path"),
             "labels": self._catalog.check_path(asked.labels_path, "labels path"),
@@ -122,7 +125,7 @@ class Datasets:
         if asked.metadata_path:
             paths["metadata"] = self._catalog.check_path(asked.metadata_path, "metadata path")
         preparation = self._preparation_of(asked)
-        taken = self._fingerprints.take("raw data", paths, feed)
+        taken = self._fingerprints.take("raw data", paths, job.feed, job.stop)
         self._require_new(taken, preparation)
         for part, path in paths.items():
             require_readable(part, path, self._preparation.user)
@@ -142,7 +145,8 @@ class Datasets:
             already_prepared=asked.already_prepared,
             raw_fingerprint=taken,
         )
-        self._draft(uid, [_registration_item(dataset, uid)], {"create": asdict(dataset)}, feed)
+        item = _registration_item(dataset, uid)
+        self._draft(uid, [item], {"create": asdict(dataset)}, job.feed)
 
     def _require_new(self, raw_fingerprint: str, preparation: pb.Pin) -> None:
         """The same data for the same preparation, again, is a mistake until it is fixed."""
@@ -182,7 +186,7 @@ class Datasets:
                 f"dataset {dataset.id}: expected it prepared, got it {dataset.state.lower()}; "
                 f"run `housecall dataset prepare {dataset.number}`",
             )
-        self._verify(dataset, job.feed, full=False)
+        self._verify(dataset, job, full=False)
         said = pb.DatasetOperational(
             dataset_id=dataset.id,
             raw_fingerprint=dataset.raw_fingerprint,
@@ -206,10 +210,11 @@ class Datasets:
         work.outcome()
         return self._catalog.get(dataset.id)
 
-    def _verify(self, dataset: Dataset, feed: Feed, *, full: bool) -> None:
+    def _verify(self, dataset: Dataset, job: Job, *, full: bool) -> None:
         raw = self._catalog.parts(dataset, prepared=False)
         expected = dataset.raw_fingerprint
-        self._fingerprints.require("raw data", raw, expected, feed, full=full, of=dataset.id)
+        followed = (job.feed, job.stop)
+        self._fingerprints.require("raw data", raw, expected, *followed, full=full, of=dataset.id)
         if dataset.prepared_fingerprint and not dataset.already_prepared:
             prepared = self._catalog.parts(dataset, prepared=True)
             expected = dataset.prepared_fingerprint
@@ -217,7 +222,7 @@ class Datasets:
                 "prepared data",
                 prepared,
                 expected,
-                feed,
+                *followed,
                 full=full,
                 of=dataset.id,
                 advice=prepared_advice(dataset),

@@ -137,7 +137,8 @@ class Executor:
             for what in ("data", "labels", "metadata"):
                 kept = getattr(recipe.dataset, f"{what}_path")
                 self._catalog.require_in_place(kept, f"{what} path")
-        self._fingerprints.require("prepared data", parts, expected, feed, of=recipe.dataset.id)
+        of = recipe.dataset.id
+        self._fingerprints.require("prepared data", parts, expected, feed, stop, of=of)
         result = pb.ResultSubmitted(prepared_fingerprint=expected)
         result.fingerprint_verified_at.GetCurrentTime()
         model = self._containers.ready(recipe.model_container, Role.MODEL, stop.asked)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from agent.events import Amount, Feed
+from agent.worker import Stop
 from housecall.errors import Kind, Refusal
 from housecall.fingerprint import DataError, FingerprintCache, Progress, fingerprint
 
@@ -18,10 +19,14 @@ class Fingerprinter:
     def __init__(self, cache: Path) -> None:
         self._cache = FingerprintCache(cache)
 
-    def take(self, label: str, parts: Mapping[str, Path], feed: Feed, *, full: bool = False) -> str:
-        """The digest of these parts as they are now; `label` names them in the progress."""
+    def take(
+        self, label: str, parts: Mapping[str, Path], feed: Feed, stop: Stop, *, full: bool = False
+    ) -> str:
+        """The digest of these parts as they are now; `label` names them in the progress. Refuses
+        with STEP_STOPPED when it is asked to stop meanwhile."""
 
         def progress(now: Progress) -> None:
+            stop.check()
             feed.emit(Amount(label, now.bytes_done, now.bytes_total, "bytes"))
 
         try:
@@ -36,6 +41,7 @@ class Fingerprinter:
         parts: Mapping[str, Path],
         expected: str,
         feed: Feed,
+        stop: Stop,
         *,
         full: bool = False,
         of: str = "",
@@ -43,7 +49,7 @@ class Fingerprinter:
     ) -> None:
         """Refuses with DATASET_CHANGED unless the parts still have this fingerprint; `of` names
         the dataset, `advice` is the next step."""
-        got = self.take(label, parts, feed, full=full)
+        got = self.take(label, parts, feed, stop, full=full)
         named = f"{label} of dataset {of}" if of else label
         if got != expected:
             raise Refusal(

@@ -183,6 +183,8 @@ class Link:
         self._yields = False  # 2
         self._uplink.skew_s = skew_s
 
-    def _submit(self, envelope: bytes) -> None:
-        if (session := self._session) is not None:
+    def _submit(self, envelope: bytes) -> bool:
+        session = self._session
+        if session is not None:
             session.submit(envelope)
+        return session is not None

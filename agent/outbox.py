@@ -27,24 +27,23 @@ log = logging.getLogger(__name__)
 
 
 class Outbox:
-    """`send` puts an envelope on the stream; the link sets it."""
+    """`send` puts an envelope on the stream, and says whether there is one; the link sets it."""
 
     def __init__(self, journal: Journal, releases: Releases, uplink: Uplink) -> None:
         self._journal, self._releases, self._uplink = journal, releases, uplink
         self._lock = threading.Lock()
         self._again_at: dict[str, float] = {}  # of what is in flight or passed over; monotonic
-        self.send: Callable[[bytes], None] = lambda _: None
+        self.send: Callable[[bytes], bool] = lambda _: False
 
     def pump(self) -> None:
         """Send the oldest entry of each lane, unless it is on its way."""
         with self._lock:
             now = time.monotonic()
             for digest in self._journal.first_of_lanes():
-                if self._again_at.get(digest, now) <= now and (
-                    entry := self._journal.outgoing(digest)
-                ):
-                    self._again_at[digest] = now + ANSWER_S
-                    self.send(entry.envelope)
+                if self._again_at.get(digest, now) <= now:
+                    entry = self._journal.outgoing(digest)
+                    if entry is not None and self.send(entry.envelope):
+                        self._again_at[digest] = now + ANSWER_S
 
     def forget(self) -> None:
         """The stream ended: nothing is on its way any more."""

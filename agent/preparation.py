@@ -43,33 +43,46 @@ class Preparation:
         self._fingerprints, self._journal = means.fingerprints, means.journal
         self._bounds = means.bounds
 
-    def run(self, number: int, feed: Feed, stop: Stop) -> Dataset:
+    def begin(self, number: int) -> None:
+        """It is to be prepared, after a cut as well: PREPARING, whatever its turn. What it was is
+        kept until its data is worked on. Refuses an operational one, and none becomes it
+        meanwhile."""
+        with self._journal.transaction():
+            dataset = self._catalog.get(str(number))
+            require_not_operational(dataset)
+            if dataset.state != states.PREPARING:
+                self._journal.set_fact(_before(number), dataset.state)
+                self._catalog.update(number, state=states.PREPARING, problem="")
+
+    def run(self, number: int, feed: Feed, stop: Stop, *, resumed: bool) -> Dataset:
         """Prepare or go on. Returns the dataset PREPARED or OUTSTANDING; raises `Refusal` when it
-        is BROKEN or was stopped."""
+        is BROKEN or was stopped. One that is `resumed` waits for the engine first: after a boot it
+        may come up later than the agent."""
         dataset = self._catalog.get(str(number))
-        require_not_operational(dataset)
-        before = dataset.state
-        if before == states.PREPARING:  # an earlier agent was at it: its steps are gone on with
-            before = states.REGISTERED
-            self._runner.await_engine(stop)
-        else:
-            self._journal.forget_steps(f"dataset:{number}")
-        dataset = self._catalog.update(number, state=states.PREPARING, problem="")
-        keeps_report = False
+        if dataset.state != states.PREPARING:
+            feed.emit(Done(f"dataset {dataset.id} is {dataset.state.lower()}", number))
+            return dataset  # its preparation ended before this one had its turn
+        before, keeps_report = self._journal.fact(_before(number)) or states.REGISTERED, False
+        touched = False
         try:
-            self._require_as_registered(dataset, feed)
+            stop.check()
+            if resumed:
+                self._runner.await_engine(stop)
+            self._require_as_registered(dataset, feed, stop)
             container = self._containers.ready(
                 self._registry.container(dataset.preparation_id, dataset.preparation_digest),
                 Role.PREPARATION,
                 stop.asked,
             )
-            if before == states.PREPARED:
-                before = states.REGISTERED  # what was prepared is worked on from here
+            self._work_on(number)
+            touched = True
             keeps_report = "report_file" in container.config.tasks["prepare"].outputs
             self._steps(dataset, container, feed, stop)
-            dataset = self._finish(dataset, feed)
+            dataset = self._finish(dataset, feed, stop)
         except (Refusal, OSError) as error:
             refusal = refusal_of(explained(error))
+            if touched and (stop.asked() or before == states.PREPARED):
+                before = states.REGISTERED
             return self._failed(dataset, refusal, before, keeps_report, feed, stop)
         except BaseException:
             self._catalog.update(number, state=states.BROKEN, problem="internal error")
@@ -138,12 +151,20 @@ class Preparation:
         inputs["sanity_check"] = inputs["statistics"] = common | read
         return inputs, outputs
 
-    def _require_as_registered(self, dataset: Dataset, feed: Feed) -> None:
-        parts = self._catalog.parts(dataset, prepared=False)
-        self._fingerprints.require("raw data", parts, dataset.raw_fingerprint, feed, of=dataset.id)
+    def _work_on(self, number: int) -> None:
+        """From here on what was prepared is not what it was. Steps of an earlier agent that began
+        the same are gone on with."""
+        with self._journal.transaction():
+            if self._journal.fact(_before(number)):
+                self._journal.forget_steps(f"dataset:{number}")
+                self._journal.set_fact(_before(number), "")
 
-    def _finish(self, dataset: Dataset, feed: Feed) -> Dataset:
-        self._require_as_registered(dataset, feed)
+    def _require_as_registered(self, dataset: Dataset, feed: Feed, stop: Stop) -> None:
+        parts, expected = self._catalog.parts(dataset, prepared=False), dataset.raw_fingerprint
+        self._fingerprints.require("raw data", parts, expected, feed, stop, of=dataset.id)
+
+    def _finish(self, dataset: Dataset, feed: Feed, stop: Stop) -> Dataset:
+        self._require_as_registered(dataset, feed, stop)
         benchmark = self._benchmark(dataset)
         folder = self.folder(dataset.number)
         said = benchmark.statement if benchmark else pb.BenchmarkRegistered()
@@ -154,7 +175,7 @@ class Preparation:
             minimum_count=max(self._bounds.minimum_count, said.minimum_count),
         )
         parts = self._catalog.parts(dataset, prepared=True)
-        taken = self._fingerprints.take("prepared data", parts, feed)
+        taken = self._fingerprints.take("prepared data", parts, feed, stop)
         return self._catalog.update(
             dataset.number,
             state=states.PREPARED,
@@ -179,9 +200,7 @@ class Preparation:
         checks = self._sanity_check_failed(dataset.number)
         refusal = self._explained(dataset, refusal, stop)
         away = refusal.kind in AWAY and not refusal.code.startswith("STEP_")
-        if stop.asked():
-            state = states.REGISTERED
-        elif away or refusal.code == "DATASET_CHANGED":
+        if stop.asked() or away or refusal.code == "DATASET_CHANGED":
             state = before
         else:
             outstanding = keeps_report and checks and refusal.code == "STEP_FAILED"
@@ -227,6 +246,11 @@ class Preparation:
 
     def _benchmark(self, dataset: Dataset) -> Benchmark | None:
         return self._registry.benchmark(dataset.benchmark_id) if dataset.benchmark_id else None
+
+
+def _before(number: int) -> str:
+    """Name of the fact that says what a dataset was when its preparation was asked for."""
+    return f"before:{number}"
 
 
 def prepared_advice(dataset: Dataset) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import shutil
+import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -441,3 +442,23 @@ def test_waits_grow_with_jitter_and_shrink_after_a_good_minute() -> None:
     assert all(backoff.after(code, 0) == FINAL_WAIT_S for code in FINAL)
     assert all(backoff.after(code, 0) == CALM_WAIT_S for code in CALM)
     assert all(backoff.after(code, GOOD_S) == 1.0 for code in SOON)
+
+
+def test_what_found_no_stream_is_sent_on_the_next(
+    north: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between two streams: a heartbeat of the one that ended may come as late as this."""
+    draft = north.draft("DraftDataset", north.registration())
+    outbox, done = north.agent.link._outbox, threading.Event()
+    forget, stated = outbox.forget, north.agent.releases.release
+
+    def forgotten() -> None:
+        forget()
+        if not done.is_set():
+            stated(draft.digest, 0)
+            outbox.pump()
+            done.set()
+
+    monkeypatch.setattr(outbox, "forget", forgotten)
+    north.agent.link.reconnect()
+    wait_for(lambda: done.is_set() and not north.agent.journal.waiting())
