@@ -12,7 +12,8 @@ from agent.settings import Settings
 from agent.worker import Job
 from housecall import statement
 from housecall.errors import Refusal
-from housecall.fingerprint import hashing, pool
+from housecall.fingerprint import pool
+from housecall.fingerprint.hashing import Unit, hash_unit
 from housecall.v1 import site_pb2
 from housecall.v1 import statements_pb2 as pb
 from tests.agent import site
@@ -197,12 +198,12 @@ def test_hashing_ends_when_it_is_asked_to_stop(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings, hashing = site.enrolled(bench, tmp_path), threading.Event()
-    hash_unit, slow = hashing.hash_unit, threading.Event()
+    slow = threading.Event()
 
-    def slowly(*given: object) -> bytes:
+    def slowly(unit: Unit, buffer: memoryview) -> bytes:
         hashing.set()
         slow.wait(0.2)
-        return hash_unit(*given)  # type: ignore[arg-type]
+        return hash_unit(unit, buffer)
 
     with site.serving(bench, tmp_path, settings) as north:
         north.register()
