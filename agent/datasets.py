@@ -70,8 +70,7 @@ class Datasets:
     def prepare(self, dataset_id: str) -> Job:
         """Takes a slot; runs what is missing of prepare, sanity_check and statistics."""
         number = self._catalog.get(dataset_id).number
-        self._preparation.begin(number)
-        return self._queue(number, resumed=False)
+        return self._queue(number, resumed=not self._preparation.begin(number))
 
     def _queue(self, number: int, *, resumed: bool) -> Job:
         return self._worker.queue(

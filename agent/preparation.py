@@ -43,16 +43,18 @@ class Preparation:
         self._fingerprints, self._journal = means.fingerprints, means.journal
         self._bounds = means.bounds
 
-    def begin(self, number: int) -> None:
-        """It is to be prepared, after a cut as well: PREPARING, whatever its turn. What it was is
-        kept until its data is worked on. Refuses an operational one, and none becomes it
-        meanwhile."""
+    def begin(self, number: int) -> bool:
+        """It is to be prepared, after a cut as well: PREPARING, whatever its turn. False when it
+        was that already. What it was is kept until its data is worked on. Refuses an operational
+        one, and none becomes it meanwhile."""
         with self._journal.transaction():
             dataset = self._catalog.get(str(number))
             require_not_operational(dataset)
-            if dataset.state != states.PREPARING:
+            new = dataset.state != states.PREPARING
+            if new:
                 self._journal.set_fact(_before(number), dataset.state)
                 self._catalog.update(number, state=states.PREPARING, problem="")
+            return new
 
     def run(self, number: int, feed: Feed, stop: Stop, *, resumed: bool) -> Dataset:
         """Prepare or go on. Returns the dataset PREPARED or OUTSTANDING; raises `Refusal` when it

@@ -75,9 +75,9 @@ def test_an_operational_one_is_not_prepared_though_both_were_asked_at_once(
     draft, steps = draft_operational(north), len(bench.engine.started)
     asked = north.agent.datasets._preparation.begin
 
-    def begin(number: int) -> None:
+    def begin(number: int) -> bool:
         north.release(draft)
-        asked(number)
+        return asked(number)
 
     monkeypatch.setattr(north.agent.datasets._preparation, "begin", begin)
     assert code(north.prepare) == "DATASET_OPERATIONAL"
