@@ -103,18 +103,18 @@ class Batch:
             self._nodes[level, number] = value
             self._new_nodes.append({"level": level, "number": number, "hash": value})
         self._known[statement.envelope_digest] = (index, thing_id)
-        self._entries.append(
-            {
-                "ledger_index": index,
-                "envelope_digest": statement.envelope_digest,
-                "kind": statement.kind,
-                "signer": signer,
-                "enrolment_index": enrolment_index,
-                "thing_id": thing_id,
-                "accepted_at": accepted_at,
-                "envelope": envelope,
-            }
-        )
+        entry: dict[str, Any] = {
+            "ledger_index": index,
+            "envelope_digest": statement.envelope_digest,
+            "kind": statement.kind,
+            "signer": signer,
+            "enrolment_index": enrolment_index,
+            "thing_id": thing_id,
+            "accepted_at": accepted_at,
+            "envelope": envelope,
+        }
+        self._entries.append(entry)
+        self._writer.hold(LedgerEntry(**entry), index)
         self._news += [{"site": site, "ledger_index": index} for site in concerns]
         self.size += 1
         return index

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, timedelta
 
 from coordinator.caller import ROLES, CallerRole
+from coordinator.ledger import predicate_of
 from coordinator.models import JoinToken, Participant
 from coordinator.rules.fact import Effect, Fact, conflict, invalid, not_entitled, require_role
 from coordinator.store import Writer
@@ -63,7 +64,8 @@ def token_revoked(writer: Writer, said: pb.JoinTokenRevoked, fact: Fact) -> Effe
 
 def enrolled(writer: Writer, said: pb.ParticipantEnrolled, fact: Fact) -> Effect:
     """A joiner introduces the key that signs this very statement, once, as its token says. Where
-    that key stands already nothing changes but that it gets a certificate."""
+    that key stands already nothing changes but that it gets a certificate; a token that renews is
+    good for no other."""
     require_role(fact, CallerRole.JOINER)
     token = writer.get(JoinToken, said.token_id, "join token")
     _check_open(token, fact)
@@ -76,6 +78,7 @@ def enrolled(writer: Writer, said: pb.ParticipantEnrolled, fact: Fact) -> Effect
         writer.add(token)
         return Effect(said.name)
     _check_free(writer, said.name)
+    _check_lets_in(writer, token)
     if len(said.signing_key) != ED25519_KEY_BYTES:
         raise invalid("SIGNING_KEY_INVALID", "signing_key: expected a raw Ed25519 key, 32 bytes")
     row = writer.find(Participant, said.name) or Participant(
@@ -117,6 +120,17 @@ def _stands(writer: Writer, said: pb.ParticipantEnrolled) -> bool:
         return False
     held = (holder.role, holder.signing_key, holder.tls_key_digest)
     return held == (said.role, said.signing_key, said.tls_key_digest)
+
+
+def _check_lets_in(writer: Writer, token: JoinToken) -> None:
+    """One that renews is good for the keys that stand, and for nothing once they do not."""
+    issued: pb.JoinTokenIssued = predicate_of(writer.entry(token.issued_index))
+    if issued.renews:
+        raise conflict(
+            "ALREADY_REVOKED",
+            f"{token.name} is revoked, and join token {token.token_id} only renews: ask the "
+            "operator for one that does not",
+        )
 
 
 def _check_stands(writer: Writer, said: pb.JoinTokenIssued) -> None:

@@ -71,6 +71,10 @@ class Writer(Reader):
         self.session.add_all(rows)
         self._pending = True
 
+    def hold(self, row: SQLModel, key: Any) -> None:
+        """A row that `insert` writes later: found by its key meanwhile."""
+        self._held[type(row), key] = row
+
     def insert(self, table: type[SQLModel], rows: list[dict[str, Any]]) -> None:
         """Many rows at once, past the ORM: the hot path."""
         if rows:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import time
 from datetime import UTC, datetime, timedelta
@@ -9,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from coordinator.rebuild import check_store
+from coordinator.store import Store
 from housecall import client, tokens, verify
 from housecall.errors import Refusal
 from housecall.identity import Identity
@@ -163,6 +166,22 @@ def test_revoked_keys_never_stand_again(coordinator: World, tmp_path: Path) -> N
     with pytest.raises(Refusal) as caught:
         coordinator.token("north", pb.ROLE_SITE, renews=True)
     assert caught.value.code == "ALREADY_REVOKED"
+
+
+def test_a_token_that_renews_lets_nobody_in_once_the_name_is_revoked(
+    coordinator: World, tmp_path: Path
+) -> None:
+    """Whoever stole it with the disk has keys of their own."""
+    coordinator.join("north", pb.ROLE_SITE)
+    token = coordinator.token("north", pb.ROLE_SITE, renews=True)
+    name = "spiffe://test/site/north"
+    coordinator.operator.state(pb.ParticipantRevoked(name=name, reason="stolen disk and token"))
+    assert enrol_refused(token, tmp_path / "thief") == "ALREADY_REVOKED"
+    coordinator.folder = tmp_path / "anew"
+    anew = coordinator.join("north", pb.ROLE_SITE)
+    assert anew.registry.GetCaller(reg.GetCallerRequest()).name == name
+    with contextlib.closing(Store(coordinator.settings.store_url)) as store:
+        assert check_store(store, signatures=True).differences == []
 
 
 def test_a_token_renews_who_is_there_and_in_the_same_role(coordinator: World) -> None:
