@@ -24,7 +24,7 @@ from coordinator.caller import Caller, current_caller
 from coordinator.ledger import Ledger
 from coordinator.models import LedgerEntry, LedgerNode, News
 from coordinator.notary import Notary
-from coordinator.rules import RULES, Effect, Fact
+from coordinator.rules import RULES, Effect, Fact, check
 from coordinator.servicers.ledger import LedgerServicer
 from coordinator.store import Store, Writer
 from housecall import merkle, statement
@@ -47,6 +47,7 @@ class OrmAppend:
     def append(self, envelope: bytes, caller: Caller) -> pb.AppendResponse:
         with contextlib.closing(self.store.writer()) as writer:
             opened = self._verify(writer, envelope, caller)
+            check(opened)
             with _lock:
                 writer.end()
                 writer.begin()

@@ -34,12 +34,14 @@ ROLES: Mapping[pb.Role.ValueType, CallerRole] = {
 
 @dataclass(frozen=True)
 class Caller:
-    """An authenticated peer. `name` is its SPIFFE id; a joiner's ends in its token's id."""
+    """An authenticated peer. `name` is its SPIFFE id; a joiner's ends in its token's id.
+    `signing_key` is what the edge found enrolled: nothing for a joiner."""
 
     name: str
     role: CallerRole
     tls_key_digest: str
     certificate_expires_at: datetime
+    signing_key: bytes = b""
 
 
 _current: contextvars.ContextVar[Caller] = contextvars.ContextVar("caller")

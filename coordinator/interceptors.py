@@ -50,12 +50,14 @@ class Gatekeeper:
                 "TRUST_DOMAIN_FOREIGN",
                 f"{name}: expected a name of {self._trust_domain}",
             )
+        signing_key = b""
         if kind == "join":
             role, key_is_known = CallerRole.JOINER, key_digest.startswith(f"sha256:{short}")
         else:
             participant = self._participant(name)
             role = ROLES[pb.Role.ValueType(participant.role)]
             key_is_known = key_digest == participant.tls_key_digest
+            signing_key = participant.signing_key
         if not key_is_known:  # a CA of an organisation's own may have siblings under its root
             raise Refusal(
                 Kind.UNAUTHENTICATED,
@@ -63,7 +65,7 @@ class Gatekeeper:
                 f"{name}: expected a certificate of the key that was enrolled, got one of another",
             )
         check_method(method, role)
-        return Caller(name, role, key_digest, expires_at)
+        return Caller(name, role, key_digest, expires_at, signing_key)
 
     def _participant(self, name: str) -> Participant:
         with self._store.read() as reader:

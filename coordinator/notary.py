@@ -1,7 +1,9 @@
 """The notary: the one writer. It can refuse; it cannot invent, alter or drop.
 
-A thread drains a queue of envelopes. For each it
- 1. verifies the signature with the key that the caller enrolled (a joiner's: the key introduced);
+A thread drains a queue of envelopes in which everybody has a turn. It opens some, as many as a
+batch may have, and only then waits for its turn to append. For each it
+ 1. has seen the signature verified with the key that the caller enrolled (a joiner's: the key
+    introduced);
  2. finds an envelope that is in the ledger already, and gives its receipt again;
  3. applies the rule for its kind, which refuses or adds the rows that follow;
  4. appends it to the ledger.
@@ -13,9 +15,8 @@ not kept.
 from __future__ import annotations
 
 import logging
-import queue
-import re
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -28,21 +29,23 @@ from sqlalchemy import exc
 from coordinator.archive import Archive
 from coordinator.caller import Caller, CallerRole
 from coordinator.ledger import Batch, Ledger
+from coordinator.opening import Opened, open_envelope
 from coordinator.rules import RULES, Effect, Fact
-from coordinator.store import Reader, Store, Writer
-from housecall import statement
+from coordinator.store import Store, Writer
+from coordinator.turns import Turns
 from housecall.errors import Kind, Refusal
 from housecall.rpc import refusal_of
-from housecall.statement import digest
+from housecall.statement import check_size, digest
 from housecall.tracing import of_envelope
 from housecall.v1 import ledger_pb2
-from housecall.v1 import statements_pb2 as pb
 
 log = logging.getLogger(__name__)
 
 LARGEST_BATCH = 256
+BATCH_BYTES = 4 * 1024 * 1024
+BATCH_SECONDS = 1.0
+"""What goes into a batch, besides: to be opened, and again to be considered, within this time."""
 ACCEPTED_WITHIN_SECONDS = 30.0
-NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")  # as JSON spells it
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,7 @@ class _Job:
     caller: Caller
     future: Future[Any]
     is_probe: bool = False
+    opened: Opened | None = None
 
 
 @dataclass
@@ -89,8 +93,7 @@ class Notary:
         self._archive = archive
         self._ledger = ledger
         self._now = now
-        self._jobs: queue.Queue[_Job | None] = queue.Queue()
-        self._entrance, self._closed = threading.Lock(), False
+        self._jobs: Turns[_Job] = Turns()
         self._thread = threading.Thread(target=self._run, name="notary", daemon=True)
         self.listeners: list[Callable[[list[Accepted]], None]] = []
         self.observers: list[Callable[[bytes, Future[Accepted]], None]] = []
@@ -100,34 +103,35 @@ class Notary:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with self._entrance:
-            self._closed = True
-            self._jobs.put(None)
+        self._jobs.end()
         self._thread.join()
 
     def submit(self, envelope: bytes, caller: Caller) -> Future[Accepted]:
-        """The future of a receipt; fails with Refusal. Returns at once."""
+        """The future of a receipt; fails with Refusal. Returns at once; what is too large does not
+        even wait."""
         future: Future[Accepted] = Future()
         for observe in self.observers:
             observe(envelope, future)
-        self._enqueue(_Job(envelope, caller, future))
+        try:
+            check_size(envelope)
+        except Refusal as refusal:
+            future.set_exception(refusal)
+        else:
+            self._enqueue(_Job(envelope, caller, future))
         return future
 
     def _enqueue(self, job: _Job) -> None:
         """What is taken is decided: nobody can cancel it any more. Who comes after the end is
         turned away: they send it again to whoever serves next."""
         job.future.set_running_or_notify_cancel()
-        with self._entrance:
-            if not self._closed:
-                self._jobs.put(job)
-                return
-        job.future.set_exception(
-            Refusal(Kind.UNAVAILABLE, "STOPPING", "the coordinator stops: try again")
-        )
+        if not self._jobs.put(job.caller.name, job):
+            job.future.set_exception(
+                Refusal(Kind.UNAVAILABLE, "STOPPING", "the coordinator stops: try again")
+            )
 
     def probe(self) -> Future[None]:
-        """Answered by the notary's thread after whatever is in front of it, out of a transaction;
-        fails as a statement would where the store fails. Leaves nothing."""
+        """Answered by the notary's thread when its turn comes, out of a transaction; fails as a
+        statement would where the store fails. Leaves nothing."""
         future: Future[None] = Future()
         nobody = Caller("", CallerRole.JOINER, "", self._now())
         self._enqueue(_Job(b"", nobody, future, is_probe=True))
@@ -147,33 +151,44 @@ class Notary:
 
     def _run(self) -> None:
         writer = self._store.writer()
-        while jobs := self._next_jobs():
-            writer = self._settle(writer, jobs)
+        while first := self._jobs.take():
+            if jobs := self._gather(first):
+                writer = self._settle(writer, jobs)
         writer.close()
 
-    def _next_jobs(self) -> list[_Job]:
-        """Wait for one job, then take what else is there. Empty = stop."""
-        first = self._jobs.get()
-        jobs = [first] if first else []
-        while first and len(jobs) < LARGEST_BATCH:
-            try:
-                job = self._jobs.get_nowait()
-            except queue.Empty:
+    def _gather(self, first: _Job) -> list[_Job]:
+        """A batch: `first` and what else is there, opened. No transaction has begun."""
+        job: _Job | None = first
+        jobs, size, until = [], 0, time.monotonic() + BATCH_SECONDS
+        while job is not None:
+            if self._open(job):
+                jobs.append(job)
+                size += len(job.envelope)
+            if len(jobs) == LARGEST_BATCH or size >= BATCH_BYTES or time.monotonic() >= until:
                 break
-            if job is None:
-                self._jobs.put(None)
-                break
-            jobs.append(job)
+            job = self._jobs.take_at_once()
         return jobs
 
+    def _open(self, job: _Job) -> bool:
+        """Whether it goes on; what cannot rest on a neighbour is answered at once."""
+        if job.is_probe:
+            return True
+        try:
+            job.opened = open_envelope(job.envelope, job.caller)
+        except Exception as error:
+            job.future.set_exception(_refused(job, error))
+            return False
+        return True
+
     def _settle(self, writer: Writer, jobs: list[_Job], *, again: bool = True) -> Writer:
-        """One transaction, then everyone is answered."""
+        """One transaction, then everyone is answered; what it had no time for is in the next."""
         try:
             writer.begin()
-            batch = Batch(writer, [digest(job.envelope) for job in jobs])
+            digests = [job.opened.statement.envelope_digest for job in jobs if job.opened]
+            batch = Batch(writer, digests)
             self._keep(writer, batch)
             noes: list[Callable[[], None]] = []
-            outcomes = [done for job in jobs if (done := self._consider(writer, batch, job, noes))]
+            outcomes, late = self._consider_all(writer, batch, jobs, noes)
             batch.flush()
             writer.commit()
             answers = self._receipts(batch, outcomes)
@@ -186,7 +201,7 @@ class Notary:
         for say in noes:
             say()
         self._answer(answers)
-        return writer
+        return self._settle(writer, late) if late else writer
 
     def _settle_after(self, error: Exception, jobs: list[_Job], *, again: bool) -> Writer:
         """A batch failed. Where the connection was lost nobody knows whether it was committed: all
@@ -212,26 +227,40 @@ class Notary:
         if self._archive:
             self._archive.follow(writer, batch.size)
 
+    def _consider_all(
+        self, writer: Writer, batch: Batch, jobs: list[_Job], noes: list[Callable[[], None]]
+    ) -> tuple[list[_Outcome], list[_Job]]:
+        """What was appended or known, and the jobs that there was no time for."""
+        outcomes: list[_Outcome] = []
+        until = time.monotonic() + BATCH_SECONDS
+        for number, job in enumerate(jobs):
+            if number and time.monotonic() >= until:
+                return outcomes, jobs[number:]
+            if done := self._consider(writer, batch, job, noes):
+                outcomes.append(done)
+        return outcomes, []
+
     def _consider(
         self, writer: Writer, batch: Batch, job: _Job, noes: list[Callable[[], None]]
     ) -> _Outcome | None:
         """Steps 1 to 4. A refusal leaves nothing behind but its answer, in `noes`."""
-        if job.is_probe:
+        if job.opened is None:  # a probe
             noes.append(partial(job.future.set_result, None))
             return None
+        opened = job.opened.statement
         try:
-            opened = self._verify(writer, job)  # 1
-            _check_storable(opened)
+            if job.caller.role is not CallerRole.JOINER:
+                job.opened.check_caller(writer.participant(job.caller.name))  # 1
             if known := batch.find(opened.envelope_digest):  # 2
                 return _Outcome(job, opened.kind, *known, None)
+            if job.opened.refusal:
+                raise job.opened.refusal
             fact = Fact(opened, job.caller, batch.size, self._now())
             effect = RULES[opened.kind](writer, opened.predicate, fact)  # 3
         except (exc.SQLAlchemyError, OverflowError):
             raise  # the transaction is spoilt: `_settle` begins again, one by one
         except Exception as error:
-            refusal = refusal_of(error)
-            log.info("refused", extra={"caller": job.caller.name, "code": refusal.code})
-            noes.append(partial(job.future.set_exception, refusal))
+            noes.append(partial(job.future.set_exception, _refused(job, error)))
             return None
         signer = effect.id if opened.kind == "ParticipantEnrolled" else job.caller.name
         index = batch.append(  # 4
@@ -244,20 +273,6 @@ class Notary:
             concerns=effect.concerns,
         )
         return _Outcome(job, opened.kind, index, effect.id, effect)
-
-    def _verify(self, reader: Reader, job: _Job) -> statement.Statement:
-        caller = job.caller
-        if caller.role is CallerRole.JOINER:
-            said = statement.unverified(job.envelope)
-            if not isinstance(said.predicate, pb.ParticipantEnrolled):
-                raise Refusal(
-                    Kind.NOT_ALLOWED, "NOT_ENTITLED", "a join token is good for enrolment only"
-                )
-            return statement.verify(job.envelope, said.predicate.signing_key)
-        participant = reader.participant(caller.name)
-        if participant.revoked_index is not None:
-            raise Refusal(Kind.NOT_ALLOWED, "REVOKED", f"{caller.name} is revoked")
-        return statement.verify(job.envelope, participant.signing_key)
 
     def _receipts(
         self, batch: Batch, outcomes: list[_Outcome]
@@ -293,9 +308,7 @@ class Notary:
                 )
 
 
-def _check_storable(opened: statement.Statement) -> None:
-    """PostgreSQL's texts cannot hold a NUL; so no store's may."""
-    if NUL.search(opened.payload):
-        raise Refusal(
-            Kind.INVALID, "VALUE_UNSTORABLE", f"{opened.kind}: expected texts without NUL"
-        )
+def _refused(job: _Job, error: Exception) -> Refusal:
+    refusal = refusal_of(error)
+    log.info("refused", extra={"caller": job.caller.name, "code": refusal.code})
+    return refusal

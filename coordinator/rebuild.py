@@ -17,7 +17,7 @@ from coordinator.caller import ROLES, Caller, CallerRole
 from coordinator.founding import first_row
 from coordinator.ledger import Batch
 from coordinator.models import LedgerEntry, Participant
-from coordinator.rules import RULES, Fact
+from coordinator.rules import RULES, Fact, check
 from coordinator.store import Reader, Store, Writer
 from coordinator.store.copy import copy, differences
 from housecall import merkle, statement
@@ -133,6 +133,7 @@ def _follow(
         writer.add(first_row(opened.predicate))
         return entry.signer, frozenset()
     fact = Fact(opened, _caller(writer, opened.predicate, entry), index, entry.accepted_at)
+    check(opened)
     effect = RULES[opened.kind](writer, opened.predicate, fact)
     return effect.id, effect.concerns
 

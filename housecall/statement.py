@@ -168,34 +168,60 @@ def open_payload(payload: bytes) -> tuple[str, Message, dict[str, str]]:
 
 def unverified(envelope: bytes) -> Statement:
     """Open an envelope without checking its signature: to learn whose key to check it with."""
-    return _open(envelope)[0]
+    return unwrap(envelope).open()
 
 
 def verify(envelope: bytes, public_key: bytes) -> Statement:
     """Open an envelope that must be signed by the raw Ed25519 `public_key`."""
-    statement, signature = _open(envelope)
-    if statement.key_id != key_id(public_key):
-        raise Refusal(
-            Kind.NOT_ALLOWED,
-            "SIGNER_UNEXPECTED",
-            f"{statement.kind} is signed by key {statement.key_id[:16]}, expected "
-            f"{key_id(public_key)[:16]}: sign it with the key that the caller enrolled",
-        )
-    try:
-        Ed25519PublicKey.from_public_bytes(public_key).verify(signature, _pae(statement.payload))
-    except (InvalidSignature, ValueError):  # ValueError: not 32 bytes
-        raise Refusal(
-            Kind.INVALID,
-            "SIGNATURE_INVALID",
-            f"the signature of this {statement.kind} does not match its content: it was altered "
-            "after signing, or signed by another key",
-        ) from None
-    return statement
+    wrapped = unwrap(envelope)
+    wrapped.check(public_key)
+    return wrapped.open()
 
 
-def _open(envelope: bytes) -> tuple[Statement, bytes]:
+@dataclass(frozen=True)
+class Wrapped:
+    """An envelope taken apart: what is inside was not read yet."""
+
+    payload: bytes
+    key_id: str
+    signature: bytes
+    envelope_digest: str
+
+    def check(self, public_key: bytes) -> None:
+        """Refuses what the raw Ed25519 `public_key` did not sign."""
+        if self.key_id != key_id(public_key):
+            raise Refusal(
+                Kind.NOT_ALLOWED,
+                "SIGNER_UNEXPECTED",
+                f"the statement is signed by key {self.key_id[:16]}, expected "
+                f"{key_id(public_key)[:16]}: sign it with the key that the caller enrolled",
+            )
+        try:
+            signed = _pae(self.payload)
+            Ed25519PublicKey.from_public_bytes(public_key).verify(self.signature, signed)
+        except (InvalidSignature, ValueError):  # ValueError: not 32 bytes
+            raise Refusal(
+                Kind.INVALID,
+                "SIGNATURE_INVALID",
+                "the signature of the statement does not match its content: it was altered after "
+                "signing, or signed by another key",
+            ) from None
+
+    def open(self) -> Statement:
+        """The statement; it costs some seconds where somebody means it to."""
+        kind, predicate, subjects = open_payload(self.payload)
+        return Statement(kind, predicate, subjects, self.payload, self.key_id, self.envelope_digest)
+
+
+def check_size(envelope: bytes) -> None:
+    """Refuses an envelope that is larger than any may be."""
     if len(envelope) > MAX_ENVELOPE_BYTES:
         raise _malformed(f"expected at most {MAX_ENVELOPE_BYTES} bytes, got {len(envelope)}")
+
+
+def unwrap(envelope: bytes) -> Wrapped:
+    """Take an envelope apart; refuses any but the one canonical form."""
+    check_size(envelope)
     try:
         body = _loads(envelope)
         if body["payloadType"] != PAYLOAD_TYPE:
@@ -210,8 +236,7 @@ def _open(envelope: bytes) -> tuple[Statement, bytes]:
         raise _malformed(str(error)) from error
     if envelope != _envelope(payload, signer, raw):
         raise _malformed("the envelope is not in its one canonical form")
-    kind, predicate, subjects = open_payload(payload)
-    return Statement(kind, predicate, subjects, payload, signer, digest(envelope)), raw
+    return Wrapped(payload, signer, raw, digest(envelope))
 
 
 def _pae(payload: bytes) -> bytes:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from coordinator.rules import (
     associations,
@@ -15,6 +16,7 @@ from coordinator.rules import (
     results,
 )
 from coordinator.rules.fact import Effect, Fact, Rule
+from housecall.statement import Statement
 
 RULES: Mapping[str, Rule] = {
     "JoinTokenIssued": participants.token_issued,
@@ -36,4 +38,17 @@ RULES: Mapping[str, Rule] = {
     "ResultSubmitted": results.submitted,
 }
 
-__all__ = ["RULES", "Effect", "Fact", "Rule"]
+CHECKS: Mapping[str, Callable[[Any], None]] = {
+    "ContainerRegistered": containers.check,
+    "BenchmarkRegistered": benchmarks.check,
+}
+"""What a rule leaves out: it asks nothing but the statement, and takes long."""
+
+
+def check(opened: Statement) -> None:
+    """Before the rule, and before there is a transaction. Raises Refusal."""
+    if asked := CHECKS.get(opened.kind):
+        asked(opened.predicate)
+
+
+__all__ = ["RULES", "Effect", "Fact", "Rule", "check"]

@@ -26,6 +26,12 @@ from housecall.v1 import statements_pb2 as pb
 MOST_SCHEMA = 32 * 1024
 
 
+def check(said: pb.BenchmarkRegistered) -> None:
+    """Its schemas are some."""
+    _check_schema("statistics_schema", said.statistics_schema)
+    _check_schema("metrics_schema", said.metrics_schema)
+
+
 def registered(writer: Writer, said: pb.BenchmarkRegistered, fact: Fact) -> Effect:
     require_role(fact, CallerRole.PERSON, CallerRole.OPERATOR)
     require_text(said, ["name"])
@@ -33,8 +39,6 @@ def registered(writer: Writer, said: pb.BenchmarkRegistered, fact: Fact) -> Effe
     if existing := writer.benchmark_named(said.name):
         raise conflict("BENCHMARK_EXISTS", f"benchmark {existing.id} is called {said.name} already")
     _check_containers(writer, said)
-    _check_schema("statistics_schema", said.statistics_schema)
-    _check_schema("metrics_schema", said.metrics_schema)
     committee = _check_committee(writer, said, fact)
     _check_policy(writer, said.policy)
     number = writer.next_id(Benchmark)

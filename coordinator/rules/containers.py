@@ -25,16 +25,20 @@ ROLES = {
 }
 
 
-def registered(writer: Writer, said: pb.ContainerRegistered, fact: Fact) -> Effect:
-    """Its configuration is lawful, its digest is that of its parts, and it is not there yet."""
-    require_role(fact, CallerRole.PERSON, CallerRole.OPERATOR)
-    require_text(said, ["name"])
-    require_digest(said, "image_digest", "container_digest")
+def check(said: pb.ContainerRegistered) -> None:
+    """Its configuration and parameters are lawful."""
     if said.role not in ROLES:
         raise invalid("CONTAINER_ROLE", "expected preparation, model or evaluator")
     parse(said.configuration, ROLES[said.role])
     if said.parameters:
         check_parameters(said.parameters)
+
+
+def registered(writer: Writer, said: pb.ContainerRegistered, fact: Fact) -> Effect:
+    """Its digest is that of its parts, and it is not there yet."""
+    require_role(fact, CallerRole.PERSON, CallerRole.OPERATOR)
+    require_text(said, ["name"])
+    require_digest(said, "image_digest", "container_digest")
     if said.HasField("additional_files"):
         require_digest(said.additional_files, "digest")
     expected = container_digest(

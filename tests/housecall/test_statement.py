@@ -91,6 +91,14 @@ def test_what_was_changed_is_refused(spoil: object, code: str) -> None:
     assert caught.value.code == code
 
 
+def test_what_is_inside_is_not_read_before_the_signature(monkeypatch: pytest.MonkeyPatch) -> None:
+    envelope = statement.sign(b"[" * 1000, Ed25519PrivateKey.generate())
+    monkeypatch.setattr(statement, "open_payload", None)
+    with pytest.raises(Refusal) as caught:
+        statement.verify(envelope, PUBLIC)
+    assert caught.value.code == "SIGNER_UNEXPECTED"
+
+
 def other_payload() -> bytes:
     said = result()
     said.partial = True
