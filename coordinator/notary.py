@@ -206,14 +206,16 @@ class Notary:
     def _settle_after(self, error: Exception, jobs: list[_Job], *, again: bool) -> Writer:
         """A batch failed. Where the connection was lost nobody knows whether it was committed: all
         are tried once more, and those that were are found. What the archive refuses is refused to
-        all. Otherwise each is tried by itself, so that one that cannot be taken does not hold up
+        all, and so it is where the store was too slow: each by itself would wait as long again.
+        Otherwise each is tried by itself, so that one that cannot be taken does not hold up
         its neighbours. The last word of a store that fails is a no."""
         writer = self._store.writer()
         refusal = self._store.refusal(error)
         lost = refusal is not None and refusal.code == "STORE_UNREACHABLE"
         if lost and again and jobs:
             return self._settle(writer, jobs, again=False)
-        if len(jobs) > 1 and not lost and not isinstance(error, Refusal):
+        slow = refusal is not None and refusal.code == "STORE_SLOW"
+        if len(jobs) > 1 and not (lost or slow) and not isinstance(error, Refusal):
             for job in jobs:
                 writer = self._settle(writer, [job])
             return writer

@@ -170,3 +170,23 @@ def test_what_is_too_large_does_not_wait(tmp_path: Path) -> None:
         refused = notary.submit(large, Scribe(house).caller).exception(timeout=0)
     assert isinstance(refused, Refusal)
     assert refused.code == "STATEMENT_MALFORMED"
+
+
+def test_a_store_that_is_too_slow_is_waited_for_once_a_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(state_dir=tmp_path / "c")
+    scribe, begun = Scribe(found(settings, "test", "127.0.0.1:1")), []
+
+    def begin(writer: Writer) -> None:
+        begun.append(writer)
+        raise exc.OperationalError("BEGIN IMMEDIATE", {}, Exception("database is locked"))
+
+    monkeypatch.setattr(Writer, "begin", begin)
+    with contextlib.closing(Store(settings.store_url)) as store:
+        notary = Notary(store, scribe.house.ledger)
+        futures = [notary.submit(scribe.envelope(), scribe.caller) for _ in range(3)]
+        with notary:
+            refused = [future.exception(timeout=20) for future in futures]
+    assert [getattr(each, "code", None) for each in refused] == ["STORE_SLOW"] * 3
+    assert len(begun) == 1
