@@ -257,7 +257,7 @@ class Notary:
                 return _Outcome(job, opened.kind, *known, None)
             if job.opened.refusal:
                 raise job.opened.refusal
-            fact = Fact(opened, job.caller, batch.size, self._now())
+            fact = Fact(opened, job.caller, batch.size, self._now(), is_new=True)
             effect = RULES[opened.kind](writer, opened.predicate, fact)  # 3
         except (exc.SQLAlchemyError, OverflowError):
             raise  # the transaction is spoilt: `_settle` begins again, one by one

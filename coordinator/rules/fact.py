@@ -20,12 +20,14 @@ from housecall.statement import Statement
 
 @dataclass(frozen=True)
 class Fact:
-    """A verified statement of `caller`, about to become entry `index`."""
+    """A verified statement of `caller`, about to become entry `index`. `is_new`: nobody accepted it
+    yet, so that what earlier versions took may be refused; a ledger that is replayed has it."""
 
     statement: Statement
     caller: Caller
     index: int
     at: datetime
+    is_new: bool = False
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from coordinator.caller import ROLES, CallerRole
 from coordinator.ledger import predicate_of
 from coordinator.models import JoinToken, Participant
 from coordinator.rules.fact import Effect, Fact, conflict, invalid, not_entitled, require_role
-from coordinator.store import Writer
+from coordinator.store import Reader, Writer
 from housecall.errors import Kind, Refusal
 from housecall.identity import spiffe_id, split_id
 from housecall.v1 import statements_pb2 as pb
@@ -78,6 +78,8 @@ def enrolled(writer: Writer, said: pb.ParticipantEnrolled, fact: Fact) -> Effect
         writer.add(token)
         return Effect(said.name)
     _check_free(writer, said.name)
+    if fact.is_new:
+        check_keys(writer, said)
     _check_lets_in(writer, token)
     if len(said.signing_key) != ED25519_KEY_BYTES:
         raise invalid("SIGNING_KEY_INVALID", "signing_key: expected a raw Ed25519 key, 32 bytes")
@@ -89,6 +91,26 @@ def enrolled(writer: Writer, said: pb.ParticipantEnrolled, fact: Fact) -> Effect
     token.used_index = fact.index
     writer.add(token, row)
     return Effect(said.name)
+
+
+def check_keys(reader: Reader, said: pb.ParticipantEnrolled) -> None:
+    """Refuses keys that its name had and has no more. An earlier version took them, and its
+    entries replay."""
+    held = reader.find(Participant, said.name)
+    if held is None:
+        return
+    stands = held.revoked_index is None
+    for index in reader.enrolments(said.name):
+        had: pb.ParticipantEnrolled = predicate_of(reader.entry(index))
+        if stands and had.signing_key == held.signing_key:
+            continue
+        if said.signing_key == had.signing_key or said.tls_key_digest == had.tls_key_digest:
+            raise Refusal(
+                Kind.NOT_ALLOWED,
+                "KEY_REVOKED",
+                f"{said.name}: expected new keys, got those that were revoked; move the identity "
+                "folder away and enrol again",
+            )
 
 
 def revoked(writer: Writer, said: pb.ParticipantRevoked, fact: Fact) -> Effect:

@@ -13,6 +13,7 @@ from coordinator.ledger import Ledger
 from coordinator.models import JoinToken, Participant
 from coordinator.notary import Notary
 from coordinator.paging import page
+from coordinator.rules.participants import check_keys
 from coordinator.store import Store
 from housecall import statement
 from housecall.errors import Kind, Refusal
@@ -73,8 +74,8 @@ class AuthorityServicer(authority_pb2_grpc.AuthorityServicer):
         if not isinstance(said, statements_pb2.ParticipantEnrolled):
             raise _wrong_kind("ParticipantEnrolled", said)
         _check_key(csr_key_digest(request.csr), said.tls_key_digest)
-        with self._store.read() as reader:
-            _check_revoked(reader.find(Participant, said.name), said)
+        with self._store.read() as reader:  # also for what the ledger has already
+            check_keys(reader, said)
         accepted = self._notary.append(request.envelope, current_caller())
         return pb.EnrolResponse(
             receipt=accepted.receipt,
@@ -108,19 +109,6 @@ def _check_key(got: str, expected: str) -> None:
             Kind.NOT_ALLOWED,
             "TLS_KEY_DIFFERS",
             f"the CSR's key: expected the enrolled {expected}, got {got}",
-        )
-
-
-def _check_revoked(row: Participant | None, said: statements_pb2.ParticipantEnrolled) -> None:
-    """No rule of the ledger: an earlier version took such keys, and its entries replay."""
-    if row is None or row.revoked_index is None:
-        return
-    if said.signing_key == row.signing_key or said.tls_key_digest == row.tls_key_digest:
-        raise Refusal(
-            Kind.NOT_ALLOWED,
-            "KEY_REVOKED",
-            f"{said.name}: expected new keys, got those that were revoked; move the identity "
-            "folder away and enrol again",
         )
 
 

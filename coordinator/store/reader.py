@@ -17,6 +17,7 @@ from coordinator.models import (
     Container,
     Dataset,
     Execution,
+    JoinToken,
     LedgerEntry,
     LedgerNode,
     Model,
@@ -85,6 +86,12 @@ class Reader:
 
     def execution(self, number: int) -> Execution:
         return self.get(Execution, number, "execution")
+
+    def enrolments(self, name: str) -> Sequence[int]:
+        """The entries that enrolled or renewed it by a join token, oldest first."""
+        used = col(JoinToken.used_index)
+        query = select(used).where(JoinToken.name == name, used.is_not(None)).order_by(used)
+        return [index for index in self.ask.exec(query) if index is not None]
 
     # the ledger
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from coordinator.rebuild import check_store
-from coordinator.store import Store
+from coordinator.servicers import authority
+from coordinator.store import Reader, Store
 from housecall import client, tokens, verify
 from housecall.errors import Refusal
 from housecall.identity import Identity
@@ -166,6 +167,38 @@ def test_revoked_keys_never_stand_again(coordinator: World, tmp_path: Path) -> N
     with pytest.raises(Refusal) as caught:
         coordinator.token("north", pb.ROLE_SITE, renews=True)
     assert caught.value.code == "ALREADY_REVOKED"
+
+
+def test_keys_that_were_revoked_before_others_never_stand_again(
+    coordinator: World, tmp_path: Path
+) -> None:
+    north = coordinator.join("north", pb.ROLE_SITE)
+    coordinator.operator.state(pb.ParticipantRevoked(name=north.name, reason="stolen"))
+    folder = (tmp_path / "identities" / "north").rename(tmp_path / "lost")
+    coordinator.join("north", pb.ROLE_SITE)
+    coordinator.operator.state(pb.ParticipantRevoked(name=north.name, reason="stolen again"))
+    coordinator.run_out(folder)
+    with pytest.raises(Refusal) as caught:
+        client.enrol(coordinator.token("north", pb.ROLE_SITE), folder)
+    assert caught.value.code == "KEY_REVOKED"
+
+
+def test_keys_that_are_revoked_while_they_enrol_do_not_stand(
+    coordinator: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look at the keys and the entry."""
+    early, folder = coordinator.token("north", pb.ROLE_SITE), tmp_path / "identities" / "north"
+    coordinator.join("north", pb.ROLE_SITE)
+    coordinator.run_out(folder)
+
+    def look(_reader: Reader, said: pb.ParticipantEnrolled) -> None:
+        gone = pb.ParticipantRevoked(name=said.name, reason="stolen")
+        coordinator.operator.state(gone)
+
+    monkeypatch.setattr(authority, "check_keys", look)
+    with pytest.raises(Refusal) as caught:
+        client.enrol(early, folder)
+    assert caught.value.code == "KEY_REVOKED"
 
 
 def test_a_token_that_renews_lets_nobody_in_once_the_name_is_revoked(
