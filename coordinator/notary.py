@@ -252,7 +252,7 @@ class Notary:
         opened = job.opened.statement
         try:
             if job.caller.role is not CallerRole.JOINER:
-                job.opened.check_caller(writer.participant(job.caller.name))  # 1
+                job.opened.check_caller(writer.participant(job.caller.name), job.caller)  # 1
             if known := batch.find(opened.envelope_digest):  # 2
                 return _Outcome(job, opened.kind, *known, None)
             if job.opened.refusal:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from coordinator.caller import Caller, CallerRole
+from coordinator.caller import ROLES, Caller, CallerRole
 from coordinator.models import Participant
 from coordinator.rules import check
 from housecall import statement
@@ -29,10 +29,18 @@ class Opened:
     checked_with: bytes
     refusal: Refusal | None
 
-    def check_caller(self, row: Participant) -> None:
+    def check_caller(self, row: Participant, caller: Caller) -> None:
         """Against the caller's row, which may have changed since the edge read it."""
         if row.revoked_index is not None:
             raise Refusal(Kind.NOT_ALLOWED, "REVOKED", f"{row.name} is revoked")
+        role = ROLES[pb.Role.ValueType(row.role)]
+        if role is not caller.role:  # a replay knows the row alone
+            raise Refusal(
+                Kind.NOT_ALLOWED,
+                "NOT_ENTITLED",
+                f"{row.name} called as {caller.role.value}, and is {role.value} by now: "
+                "state it again",
+            )
         if row.signing_key != self.checked_with:
             self.wrapped.check(row.signing_key)
 

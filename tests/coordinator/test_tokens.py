@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from coordinator.caller import Caller, CallerRole
+from coordinator.notary import Notary
 from coordinator.rebuild import check_store
 from coordinator.servicers import authority
 from coordinator.store import Reader, Store
@@ -240,6 +242,19 @@ def test_only_operators_issue_tokens(coordinator: World) -> None:
         coordinator.token("evil", pb.ROLE_OPERATOR)
     coordinator.parties["olga"] = olga
     assert caught.value.code == "METHOD_NOT_ALLOWED"
+
+
+def test_whoever_is_no_operator_any_more_states_nothing_as_one(coordinator: World) -> None:
+    """Enrolled anew as a person while a call of the operator waits: a replay sees a person."""
+    mona = coordinator.join("mona", pb.ROLE_PERSON)
+    was = Caller(mona.name, CallerRole.OPERATOR, "", datetime.now(UTC))
+    expires_at = datetime.now(UTC) + timedelta(hours=1)
+    new = tokens.new_token("spiffe://test/site/north", pb.ROLE_SITE, expires_at)
+    with contextlib.closing(Store(coordinator.settings.store_url)) as store:
+        with Notary(store, coordinator.house.ledger) as notary, pytest.raises(Refusal) as caught:
+            notary.append(new.envelope(mona.identity.signing_key), was)
+        assert caught.value.code == "NOT_ENTITLED"
+        assert check_store(store).differences == []
 
 
 def test_renewal_keeps_name_and_key(coordinator: World, tmp_path: Path) -> None:
