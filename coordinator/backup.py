@@ -21,7 +21,7 @@ from coordinator.keys import check_keys, foreign_file
 from coordinator.ledger import root_of
 from coordinator.rebuild import Progress, check_root, rebuild, replay, silent
 from coordinator.settings import Settings
-from coordinator.store import Reader, Store, migrate
+from coordinator.store import Reader, Store, Writer, migrate
 from coordinator.store.copy import copy
 from coordinator.store.files import copy_database, settle
 from housecall import merkle
@@ -82,8 +82,7 @@ def restore(
         for archive in archives:
             _bring_forward(rebuilt, archive, house, progress)
         with rebuilt.read() as reader:
-            _copy_files(source, settings.state_dir)
-            _fill(settings.store_url, reader)
+            _fill(settings, source, reader)
             return _taken(reader, house)
 
 
@@ -189,13 +188,26 @@ def _rebuilt(database: Path, progress: Progress) -> Iterator[Store]:
         yield rebuilt
 
 
-def _fill(url: str, source: Reader) -> None:
-    with contextlib.closing(Store.create(url)) as store:
-        _write(store, source)
+def _fill(settings: Settings, source: Path, rebuilt: Reader) -> None:
+    """The store, and the state folder where it holds no coordinator: nothing where the store holds
+    a ledger. The files come first, so that one that is killed can be run again."""
+    folder = settings.state_dir
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with contextlib.closing(Store.create(settings.store_url)) as store, _filling(store) as writer:
+        if not (folder / "coordinator.json").exists():
+            _copy_files(source, folder)
+        copy(rebuilt, writer)
 
 
 def _write(store: Store, source: Reader) -> None:
-    """Everything from `source` in one transaction, into a store without a ledger."""
+    """Everything from `source`, into a store without a ledger."""
+    with _filling(store) as writer:
+        copy(source, writer)
+
+
+@contextlib.contextmanager
+def _filling(store: Store) -> Iterator[Writer]:
+    """One transaction on a store without a ledger."""
     with store.failures(), contextlib.closing(store.writer()) as writer:
         writer.begin()
         if writer.tree_size():
@@ -204,7 +216,7 @@ def _write(store: Store, source: Reader) -> None:
                 "LEDGER_NOT_EMPTY",
                 f"the store at {store.place} holds a ledger already: restore into an empty one",
             )
-        copy(source, writer)
+        yield writer
         writer.commit()
 
 

@@ -103,6 +103,22 @@ def test_what_is_there_already_is_left_alone(tmp_path: Path, target: Settings) -
         update={"state_dir": tmp_path / "elsewhere", "database_url": target.store_url}
     )
     assert refused(lambda: restore(elsewhere, out)) == "LEDGER_NOT_EMPTY"
+    assert not list(elsewhere.state_dir.iterdir())
+
+
+def test_a_state_folder_of_the_same_coordinator_is_left_as_it_is(tmp_path: Path) -> None:
+    """Its issuing CA got a successor after the backup; then the database was lost."""
+    settings, out = Settings(state_dir=tmp_path / "c"), tmp_path / "backup"
+    found(settings, "test", "127.0.0.1:1")
+    back_up(settings, out)
+    successor = settings.state_dir / "ca" / "issuing.pem"
+    successor.write_bytes(b"the successor")
+    assert refused(lambda: restore(settings, out)) == "LEDGER_NOT_EMPTY"
+    assert successor.read_bytes() == b"the successor"
+    for file in settings.state_dir.glob("coordinator.db*"):
+        file.unlink()
+    restore(settings, out)
+    assert successor.read_bytes() == b"the successor"
 
 
 def refused(call: object) -> str:
