@@ -116,10 +116,19 @@ def association(reader: Reader, row: Association) -> reg.Association:
             for event in events
         ],
     )
-    if test:
+    if test and _is_test_of(row, test, reader.benchmark(row.benchmark_id)):
         said: pb.ResultSubmitted = predicate_of(reader.entry(test.ledger_index))
         message.test_metrics.CopyFrom(said.metrics)
     return message
+
+
+def _is_test_of(row: Association, test: Result, benchmark: Benchmark) -> bool:
+    """An earlier version took a model's request whatever result it cited; who sees the request
+    need not see that one."""
+    dataset_id = row.dataset_id or test.dataset_id
+    expected = (benchmark.id, dataset_id, row.model_id or benchmark.reference_model_id)
+    got = (test.benchmark_id, test.dataset_id, test.model_id)
+    return got == expected and test.purpose == pb.PURPOSE_TEST
 
 
 def result(reader: Reader, row: Result) -> reg.Result:

@@ -25,7 +25,7 @@ DECISIONS = {"approve": pb.DECISION_APPROVE, "reject": pb.DECISION_REJECT}
 
 def requested(writer: Writer, said: pb.AssociationRequested, fact: Fact) -> Effect:
     """A dataset cites the reference model's test on it; a model its test on the reference dataset,
-    where the benchmark's policy names one."""
+    where the benchmark's policy names one, and otherwise any test of its own, or none."""
     benchmark = writer.benchmark(said.benchmark_id)
     policy = pb.BenchmarkPolicy.FromString(benchmark.policy)
     if said.WhichOneof("target") == "dataset_id":
@@ -81,6 +81,8 @@ def _check_model(
         )
     if policy.reference_dataset_id:
         _check_test(writer, said, benchmark, policy.reference_dataset_id, model.id)
+    elif fact.is_new and said.test_digest:  # an earlier version did not look at it
+        _check_test(writer, said, benchmark, "", model.id)
 
 
 def _check_test(
@@ -90,15 +92,17 @@ def _check_test(
     dataset_id: str,
     model_id: int,
 ) -> None:
+    """`dataset_id` is empty where the test may be on any."""
     test: Result | None = writer.result_by_digest(said.test_digest) if said.test_digest else None
     if test is None:
+        where = f"dataset {dataset_id}" if dataset_id else "any dataset"
         raise invalid(
             "TEST_MISSING",
-            f"expected the digest of an accepted test of model {model_id} on dataset {dataset_id} "
-            f"in benchmark {benchmark.id}, got {said.test_digest or 'none'}",
+            f"expected the digest of an accepted test of model {model_id} on {where} in benchmark "
+            f"{benchmark.id}, got {said.test_digest or 'none'}",
         )
     got = (test.benchmark_id, test.dataset_id, test.model_id, test.purpose)
-    expected = (benchmark.id, dataset_id, model_id, pb.PURPOSE_TEST)
+    expected = (benchmark.id, dataset_id or test.dataset_id, model_id, pb.PURPOSE_TEST)
     if got != expected:
         raise invalid(
             "TEST_DIFFERS",

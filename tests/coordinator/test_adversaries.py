@@ -9,6 +9,7 @@ import pytest
 from coordinator.caller import Caller, CallerRole
 from coordinator.notary import Notary
 from coordinator.rebuild import check_store
+from coordinator.rules import associations
 from coordinator.store import Store
 from housecall import statement
 from housecall.v1 import fleet_pb2
@@ -132,3 +133,23 @@ def test_a_second_spelling_of_an_envelope_is_no_second_entry(cast: Cast) -> None
     stub.Append(ledger_pb2.AppendRequest(envelope=envelope))
     with pytest.raises(Exception, match="canonical"):
         stub.Append(ledger_pb2.AppendRequest(envelope=envelope + b" "))
+
+
+def test_nobody_cites_the_test_of_another_model_to_see_it(
+    cast: Cast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the policy names no reference dataset a model needs no test, but what it cites is one
+    of its own. What was accepted before that was looked at shows nothing."""
+    dataset_id = cast.dataset(cast.north)
+    test = cast.request(cast.north, dataset_id).test_digest
+    late = register_model(cast.mona, "late")
+    request = pb.AssociationRequested(benchmark_id=1, model_id=late.id, test_digest=test)
+    assert refused(cast.mona, request).code == "TEST_DIFFERS"
+    request.test_digest = sha("nothing")
+    assert refused(cast.mona, request).code == "TEST_MISSING"
+    request.test_digest = test
+    with monkeypatch.context() as before:
+        before.setattr(associations, "_check_test", lambda *_: None)
+        number = int(cast.mona.state(request).id)
+    asked = reg.GetAssociationRequest(id=number)
+    assert not cast.carla.registry.GetAssociation(asked).association.test_metrics.fields
