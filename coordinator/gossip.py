@@ -26,6 +26,7 @@ import math
 import secrets
 import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import Executor
 from dataclasses import replace
 from typing import Any
 
@@ -47,10 +48,13 @@ CURRENT_SECONDS = 2.5
 
 
 class Gossip:
-    """Joins `fleet` with those of the other replicas on `bus`, and keeps `replicas`."""
+    """Joins `fleet` with those of the other replicas on `bus`, and keeps `replicas`. Numbers are
+    asked for in `pool`."""
 
-    def __init__(self, bus: Bus, fleet: Fleet, replicas: Replicas) -> None:
-        self._bus, self._fleet, self._replicas = bus, fleet, replicas
+    def __init__(
+        self, bus: Bus, fleet: Fleet, replicas: Replicas, pool: Executor | None = None
+    ) -> None:
+        self._bus, self._fleet, self._replicas, self._pool = bus, fleet, replicas, pool
         self._heard_until = -math.inf
         self._heard_itself = asyncio.Event()
         self._sites: set[str] = set()
@@ -115,7 +119,7 @@ class Gossip:
             return self._written({"claims": {site: numbered}, "key": key})
 
         try:
-            await asyncio.to_thread(self._bus.number, note)
+            await self._loop.run_in_executor(self._pool, self._bus.number, note)
             async with asyncio.timeout(HEARD_SECONDS):
                 claim = await heard
         except TimeoutError:

@@ -2,7 +2,7 @@
 
  1. The event loop runs the round.
  2. The notary answers, after whatever is in front of it, out of a transaction of its own.
- 3. The pool of the unary calls has a thread that asks the store.
+ 3. The pools of the unary calls and of the agents' streams have a thread that asks the store.
  4. Threads and tasks that tell sites and replicas what is new came round not long ago (`follow`).
 
 A store that is away says no to 2 and 3: an answer, and no reason to restart
@@ -26,8 +26,8 @@ LOOK_SECONDS = 1.0
 class Pulse:
     """Probes what `serving` put together."""
 
-    def __init__(self, notary: Notary, store: Store, pool: Executor) -> None:
-        self._notary, self._store, self._pool = notary, store, pool
+    def __init__(self, notary: Notary, store: Store, *pools: Executor) -> None:
+        self._notary, self._store, self._pools = notary, store, pools
         self._followed: list[Callable[[], None]] = []
 
     def follow(self, *checks: Callable[[], None]) -> None:
@@ -40,7 +40,8 @@ class Pulse:
         for check in self._followed:
             check()
         await self._answer(self._notary.probe())
-        await self._answer(self._pool.submit(self._ask_the_store))
+        for pool in self._pools:
+            await self._answer(pool.submit(self._ask_the_store))
 
     async def _answer(self, asked: Future[None]) -> None:
         """Whoever is asked is not cancelled, and may answer when nobody waits for it any more."""

@@ -73,6 +73,7 @@ async def serving(settings: Settings, house: House) -> AsyncIterator[int]:
     """Serve until left; gives the port."""
     store = Store(settings.store_url)
     pool = ThreadPoolExecutor(settings.threads, thread_name_prefix="unary")
+    agents = ThreadPoolExecutor(settings.threads, thread_name_prefix="agents")
     replicas, streams = Replicas(_itself(store)), Streams()
     fleet = Fleet(replicas.own.name)
     last = threading.Timer(LAST_SECONDS, store.hang_up)
@@ -82,7 +83,8 @@ async def serving(settings: Settings, house: House) -> AsyncIterator[int]:
         store.check_writable()
         if store.dialect == "sqlite":
             stack.callback(hold(settings.state_dir).close)
-        stack.callback(pool.shutdown)
+        for each in (pool, agents):
+            stack.callback(each.shutdown, cancel_futures=True)
         telemetry = stack.enter_context(Telemetry(settings, store, house, fleet))
         archive = _archive(stack, settings, store, house)
         notary = stack.enter_context(Notary(store, house.ledger, archive=archive))
@@ -91,17 +93,17 @@ async def serving(settings: Settings, house: House) -> AsyncIterator[int]:
         gate = EdgeInterceptor(gatekeeper, telemetry, pool, streams)
         server = grpc.aio.server(interceptors=[gate], options=options(settings))
         bus = bus_of(store)
-        gossip = Gossip(bus, fleet, replicas)
+        gossip = Gossip(bus, fleet, replicas, agents)
         ledger = house.ledger
         healthy = await _add_servicers(
             server,
             AuthorityServicer(store, ledger, notary, house.authority),
             LedgerServicer(store, ledger, notary),
             RegistryServicer(store, fleet, replicas, timedelta(hours=settings.backup_within_hours)),
-            FleetServicer(Welcomes(store, ledger), notary, fleet, gossip),
+            FleetServicer(Welcomes(store, ledger), notary, fleet, gossip, agents),
         )
         port = listen(server, settings.listen, house)
-        pulse = Pulse(notary, store, pool)
+        pulse = Pulse(notary, store, pool, agents)
         await _first_round(pulse)
         async with _news(store, notary, fleet, bus, gossip, streams, pulse):
             await server.start()

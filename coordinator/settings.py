@@ -43,7 +43,11 @@ class Settings(BaseSettings):
         description="SQLAlchemy URL of the store, as postgresql+psycopg://user:password@host/name; "
         "empty = SQLite in state_dir.",
     )
-    threads: int = Field(default=8, ge=1, description="Threads that serve unary calls.")
+    threads: int = Field(
+        default=8,
+        ge=1,
+        description="Threads that serve unary calls; as many more serve agents' streams.",
+    )
     drain_seconds: float = Field(
         default=10.0, ge=0, description="How long running calls may take to end at a stop."
     )

@@ -3,12 +3,12 @@ messages of the stream."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from coordinator.ledger import Ledger
 from coordinator.lifecycle import ENDED_EXECUTIONS
-from coordinator.models import Dataset, Execution
+from coordinator.models import Execution
 from coordinator.store import Reader, Store
 from housecall import merkle
 from housecall.errors import Kind, Refusal
@@ -42,11 +42,11 @@ class Welcomes:
                 coordinator_time=stamp(datetime.now(UTC)),
                 checkpoint=self._ledger.checkpoint(size, reader.node),
                 consistency_proof=proof,
-                cancelled_execution_ids=[
+                cancelled_execution_ids=dict.fromkeys(
                     doing.execution_id
                     for doing in hello.doing
                     if doing.execution_id not in open_ids
-                ],
+                ),
             )
             later = []
             for row in rows:
@@ -74,8 +74,13 @@ class Welcomes:
             ]
 
     def own(self, hello: pb.Hello, site: str) -> list[pb.Progress]:
-        """The progress that the Hello tells, without that of others' executions."""
-        return [each for each in hello.doing if self.is_own(each, site)]
+        """The progress that the Hello tells of orders of this site that have not ended: the last
+        word on each. One question, however much a Hello says; no more than the site's open orders.
+        """
+        with self._store.read() as reader:
+            open_ids = reader.open_execution_ids(site)
+        said = {each.execution_id: each for each in hello.doing if each.execution_id in open_ids}
+        return list(said.values())
 
     def is_own(self, progress: pb.Progress, site: str) -> bool:
         """Whether it is of an order of this site that has not ended."""
@@ -83,8 +88,8 @@ class Welcomes:
             row = reader.find(Execution, progress.execution_id)
             return row is not None and row.site == site and row.state not in ENDED_EXECUTIONS
 
-    def own_preparing(self, said: Iterable[pb.Preparing], site: str) -> list[pb.Preparing]:
+    def own_preparing(self, said: Sequence[pb.Preparing], site: str) -> list[pb.Preparing]:
         """Those of datasets that this site registered."""
         with self._store.read() as reader:
-            rows = [(each, reader.find(Dataset, each.dataset_id)) for each in said]
-        return [each for each, row in rows if row is not None and row.site == site]
+            own = reader.own_dataset_ids(site, [each.dataset_id for each in said])
+        return [each for each in said if each.dataset_id in own]

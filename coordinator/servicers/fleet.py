@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable
-from concurrent.futures import Future
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import Executor, Future
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -40,11 +40,16 @@ T = TypeVar("T")
 
 
 class FleetServicer(fleet_pb2_grpc.FleetServicer):
-    def __init__(self, welcomes: Welcomes, notary: Notary, fleet: Fleet, gossip: Gossip) -> None:
+    """`pool` asks the store for all streams of agents, and for nobody else."""
+
+    def __init__(
+        self, welcomes: Welcomes, notary: Notary, fleet: Fleet, gossip: Gossip, pool: Executor
+    ) -> None:
         self._welcomes = welcomes
         self._notary = notary
         self._fleet = fleet
         self._gossip = gossip
+        self._pool = pool
         self._loop = asyncio.get_running_loop()
 
     async def Connect(  # type: ignore[override]  # stubs know generators only: they do not learn
@@ -62,7 +67,7 @@ class FleetServicer(fleet_pb2_grpc.FleetServicer):
                     await self._pass_on(session, opening, context)
             while (message := await session.next()) is not None:
                 if isinstance(message, int):  # an order, made when it is sent
-                    message = await asyncio.to_thread(self._welcomes.order, message)
+                    message = await self._ask(self._welcomes.order, message)
                 await self._pass_on(session, message, context)
         except asyncio.CancelledError:
             if session.refusal is None:
@@ -72,6 +77,10 @@ class FleetServicer(fleet_pb2_grpc.FleetServicer):
             reader.cancel()
             self._fleet.detach(session)
             log.info("disconnected", extra={"site": caller.name})
+
+    async def _ask(self, question: Callable[..., T], *arguments: Any) -> T:
+        """In the pool: where the store hangs, the loop does not."""
+        return await self._loop.run_in_executor(self._pool, question, *arguments)
 
     async def _pass_on(
         self, session: Session, message: pb.CoordinatorMessage, context: Any
@@ -137,19 +146,19 @@ class FleetServicer(fleet_pb2_grpc.FleetServicer):
     ) -> AsyncIterator[pb.CoordinatorMessage]:
         """Welcome, orders that found no room in it, the news since the cursor, and their end."""
         site = session.site
-        own = await _soon(asyncio.to_thread(self._welcomes.own, hello, site))
+        own = await _soon(self._ask(self._welcomes.own, hello, site))
         for progress in own:
             self._fleet.progress(session, progress, datetime.now(UTC))
         if said := hello.preparing[:MOST_PREPARING]:
-            mine = await _soon(asyncio.to_thread(self._welcomes.own_preparing, said, site))
+            mine = await _soon(self._ask(self._welcomes.own_preparing, said, site))
             self._fleet.preparing(session, mine, datetime.now(UTC))
-        welcome, later = await _soon(asyncio.to_thread(self._welcomes.welcome, site, hello))
+        welcome, later = await _soon(self._ask(self._welcomes.welcome, site, hello))
         yield welcome
         for number in later:
-            yield await asyncio.to_thread(self._welcomes.order, number)
+            yield await self._ask(self._welcomes.order, number)
         cursor, more = hello.cursor, True
         while more:
-            news = await asyncio.to_thread(self._welcomes.news, site, cursor)
+            news = await self._ask(self._welcomes.news, site, cursor)
             more = len(news) == NEWS_PAGE
             cursor = news[-1].ledger_index + 1 if news else cursor
             for item in news:
@@ -186,7 +195,7 @@ class FleetServicer(fleet_pb2_grpc.FleetServicer):
     async def _progress(self, progress: pb.Progress, session: Session) -> None:
         """Where the store cannot say whose it is, the next one or the next Hello tells it."""
         try:
-            own = await asyncio.to_thread(self._welcomes.is_own, progress, session.site)
+            own = await self._ask(self._welcomes.is_own, progress, session.site)
         except Refusal as refusal:
             extra = {"site": session.site, "code": refusal.code}
             log.warning("progress not taken", extra=extra)
@@ -197,7 +206,7 @@ class FleetServicer(fleet_pb2_grpc.FleetServicer):
     async def _preparing(self, said: pb.Preparing, session: Session) -> None:
         """As with progress."""
         try:
-            own = await asyncio.to_thread(self._welcomes.own_preparing, [said], session.site)
+            own = await self._ask(self._welcomes.own_preparing, [said], session.site)
         except Refusal as refusal:
             extra = {"site": session.site, "code": refusal.code}
             log.warning("preparation not taken", extra=extra)

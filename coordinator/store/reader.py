@@ -207,6 +207,19 @@ class Reader:
         )
         return self.ask.exec(query.order_by(col(Execution.id))).all()
 
+    def open_execution_ids(self, site: str) -> set[int]:
+        query = select(Execution.id).where(
+            Execution.site == site, col(Execution.state).not_in(ENDED_EXECUTIONS)
+        )
+        return set(self.ask.exec(query))
+
+    def own_dataset_ids(self, site: str, dataset_ids: Sequence[str]) -> set[str]:
+        """Those that the site registered, of a few hundred or less."""
+        query = select(Dataset.id).where(
+            Dataset.site == site, col(Dataset.id).in_(set(dataset_ids))
+        )
+        return set(self.ask.exec(query))
+
     def open_execution(self, benchmark_id: int, dataset_id: str, digest: str) -> Execution | None:
         query = select(Execution).where(
             Execution.benchmark_id == benchmark_id,

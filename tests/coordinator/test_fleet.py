@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import queue
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import grpc
 import pytest
+from sqlalchemy import event
 
+from coordinator.store import Store
+from coordinator.welcome import Welcomes
 from housecall import client, statement, verify
 from housecall.times import stamp
 from housecall.v1 import fleet_pb2, fleet_pb2_grpc
@@ -179,6 +185,56 @@ def test_orders_come_at_once_and_again_until_they_ended(coordinator: World, nort
     result.execution_id = order.execution_id
     north.state(result)
     assert not Agent(north).welcome.orders
+
+
+def test_a_hello_costs_a_question_however_much_it_says(coordinator: World, north: Party) -> None:
+    carla, _, other = prepared(coordinator, north)
+    carla.state(order_line("north/1", other))
+    running, queued = pb.EXECUTION_STATE_RUNNING, pb.EXECUTION_STATE_QUEUED
+    hello = fleet_pb2.Hello(
+        doing=[
+            *(fleet_pb2.Progress(execution_id=number, state=queued) for number in range(50_000)),
+            fleet_pb2.Progress(execution_id=1, state=running),
+        ]
+    )
+    store = Store(coordinator.settings.store_url)
+    welcomes, asked = Welcomes(store, coordinator.house.ledger), []
+    event.listen(store.engine, "before_cursor_execute", lambda *said: asked.append(said[2]))
+    assert [each.state for each in welcomes.own(hello, north.name)] == [running]
+    assert welcomes.own(hello, carla.name) == []
+    assert len([question for question in asked if "execution" in question]) == 2
+    message, _ = welcomes.welcome(north.name, hello)
+    cancelled = message.welcome.cancelled_execution_ids
+    assert sorted(cancelled) == [0, *range(2, 50_000)]
+    store.close()
+
+
+def test_agents_that_wait_for_the_store_hold_up_no_watcher(
+    coordinator: World, north: Party, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    carla, _, _ = prepared(coordinator, north)
+    count = min(32, (os.cpu_count() or 1) + 4)  # threads of the loop's own pool
+    sites = [coordinator.join(f"site{number}", pb.ROLE_SITE) for number in range(count)]
+    waits, goes_on = threading.Semaphore(0), threading.Event()
+
+    def own(_self: Welcomes, _hello: fleet_pb2.Hello, _site: str) -> list[fleet_pb2.Progress]:
+        waits.release()
+        goes_on.wait(SECONDS)
+        return []
+
+    monkeypatch.setattr(Welcomes, "own", own)
+    with ThreadPoolExecutor(count) as dialling:
+        dials = [dialling.submit(Agent, each) for each in sites]
+        try:
+            for _ in range(min(count, coordinator.settings.threads)):
+                assert waits.acquire(timeout=SECONDS)
+            request = reg.WatchBenchmarkRequest(benchmark_id=1)
+            board = next(iter(carla.registry.WatchBenchmark(request, timeout=SECONDS / 2)))
+            assert list(board.dataset_ids) == ["north/1"]
+        finally:
+            goes_on.set()
+    for dial in dials:
+        dial.result().close()
 
 
 def test_cancelling_reaches_the_site_and_is_final(coordinator: World, north: Party) -> None:

@@ -25,7 +25,7 @@ from tests.deploy.notices import Notices
 
 
 class House:
-    """What the coordinator's probe passes: a store, a notary, a pool of one thread."""
+    """What the coordinator's probe passes: a store, a notary, two pools of one thread."""
 
     def __init__(self, folder: Path, database_url: str = "") -> None:
         settings = Settings(state_dir=folder / "state", database_url=database_url)
@@ -33,12 +33,12 @@ class House:
         self.scribe = Scribe(house)
         self.store = Store(settings.store_url)
         self.notary = Notary(self.store, house.ledger)
-        self.pool = ThreadPoolExecutor(1)
-        self.pulse = Pulse(self.notary, self.store, self.pool)
+        self.pool, self.agents = ThreadPoolExecutor(1), ThreadPoolExecutor(1)
+        self.pulse = Pulse(self.notary, self.store, self.pool, self.agents)
 
     @contextlib.asynccontextmanager
     async def served(self) -> AsyncIterator[None]:
-        with self.notary, self.pool:
+        with self.notary, self.pool, self.agents:
             async with fed_by_loop(self.pulse.check):
                 yield
         self.store.close()
@@ -48,7 +48,7 @@ def in_thread(question: object) -> asyncio.Future[bool]:
     return asyncio.get_running_loop().run_in_executor(None, question)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("hung", ["the notary", "the pool", "the event loop"])
+@pytest.mark.parametrize("hung", ["the notary", "the pool", "the agents' pool", "the event loop"])
 def test_a_coordinator_is_fed_until_it_hangs(tmp_path: Path, notices: Notices, hung: str) -> None:
     house, free = House(tmp_path), threading.Event()
 
@@ -57,8 +57,8 @@ def test_a_coordinator_is_fed_until_it_hangs(tmp_path: Path, notices: Notices, h
             assert await in_thread(notices.fed)
             if hung == "the event loop":
                 assert notices.starved()  # asked on the loop itself, which waits here
-            elif hung == "the pool":
-                house.pool.submit(free.wait)
+            elif hung in ("the pool", "the agents' pool"):
+                (house.pool if hung == "the pool" else house.agents).submit(free.wait)
                 assert await in_thread(notices.starved)
             else:
                 house.notary.probe().add_done_callback(lambda _: free.wait())
