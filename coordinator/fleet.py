@@ -114,6 +114,17 @@ class Fleet:
         if self.standing(claim.site).number != claim.standing.number:
             self.tell_left(claim.site, claim.standing.number)
 
+    def unheard(self, site: str, standing: Standing) -> None:
+        """Others may believe in this claim, and this replica did not hear it: no stream follows. It
+        is told as a stream that is over; where one is served here, that one is told."""
+        current = self.standing(site)
+        if current.connected and current.replica == self.replica:
+            self.tell_site(site)
+        elif (
+            current.rank < standing.rank if current.connected else current.number < standing.number
+        ):
+            self._set(site, replace(standing, connected=False))
+
     def attach(self, site: str, standing: Standing, cancel: Callable[[], object]) -> Session:
         """Begin a session. Where another one has a higher rank, it is superseded already."""
         session = Session(site, standing, cancel)

@@ -12,6 +12,9 @@
  6. A site is passed something only by a replica that heard itself a moment ago: it has heard every
     claim before that. One that was frozen, or hears nothing, waits until it hears itself again.
     That moment is shorter than 1 waits for one that does not answer.
+ 7. A claim that its maker did not hear opens no stream, but others may have heard it, and have
+    given way: whoever made it takes it for a stream that is over, and says so as in 2, and as in 4
+    when it hears again. So every number that was given is somebody's to tell.
 
 Lives on the event loop; `ears` are for the bus's thread.
 """
@@ -113,8 +116,10 @@ class Gossip:
         heard: asyncio.Future[Claim] = self._loop.create_future()
         key = secrets.token_hex(8)
         self._claims[key] = heard
+        numbers: list[int] = []
 
         def note(number: int) -> str:
+            numbers.append(number)
             numbered = replace(standing, number=number).written()
             return self._written({"claims": {site: numbered}, "key": key})
 
@@ -122,8 +127,12 @@ class Gossip:
             await self._loop.run_in_executor(self._pool, self._bus.number, note)
             async with asyncio.timeout(HEARD_SECONDS):
                 claim = await heard
-        except TimeoutError:
-            raise deaf() from None
+        except BaseException as error:
+            if numbers:  # where the commit broke off, too, others may have heard it
+                self._fleet.unheard(site, replace(standing, number=numbers[-1]))
+            if isinstance(error, TimeoutError):
+                raise deaf() from None
+            raise
         finally:
             self._claims.pop(key, None)
         with contextlib.suppress(TimeoutError):  # it hangs, or is gone: it serves nobody

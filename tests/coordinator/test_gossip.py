@@ -7,7 +7,7 @@ import contextlib
 import json
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -21,7 +21,8 @@ from coordinator.replicas import Replicas
 from coordinator.session import Session
 from coordinator.standing import Doing, Standing, Word
 from coordinator.store import Store
-from coordinator.store.bus import MOST_BYTES, Bus, bus_of
+from coordinator.store.bus import MOST_BYTES, Bus, PostgresBus, bus_of
+from housecall.errors import Refusal
 from housecall.v1 import fleet_pb2
 from housecall.v1 import statements_pb2 as pb
 
@@ -250,6 +251,44 @@ def test_whoever_did_not_hear_itself_lately_waits_until_it_does(
             assert not waiting.done()
             a.speaks()
             await waiting
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("served_before", ["there", "here"])
+def test_a_claim_that_its_replica_did_not_hear_leaves_no_stream_behind(
+    postgresql_url: str, monkeypatch: pytest.MonkeyPatch, served_before: str
+) -> None:
+    """The other one heard it, and gave way. It comes to know that nothing followed."""
+    monkeypatch.setattr(gossips, "GONE_SECONDS", 60.0)
+    monkeypatch.setattr(gossips, "HEARD_SECONDS", 0.5)
+
+    async def story() -> None:
+        async with replica("a", postgresql_url) as a, replica("b", postgresql_url) as b:
+            await until(lambda: bool(a.known) and bool(b.known))
+            where, other = (a, b) if served_before == "here" else (b, a)
+            where.attach("north", 1, "x")
+            await until(lambda: other.fleet.standing("north").connected)
+            assert isinstance(a.bus, PostgresBus)
+            ears = a.bus._ears
+            with monkeypatch.context() as patch:  # as while its connection is away
+                patch.setattr(a.bus, "_ears", replace(ears, heard=lambda _: None))
+                patch.setattr(a.bus, "say", lambda _: None)
+                with pytest.raises(Refusal) as caught:
+                    await a.gossip.claim(
+                        "north", Standing(connected=True, replica="a", session_id="y")
+                    )
+                assert caught.value.code == "BUS_DOWN"
+                await until(lambda: b.fleet.standing("north").session_id == "y")
+                assert not b.fleet.is_here("north")
+            ears.up()
+            if served_before == "here":
+                await until(lambda: b.fleet.standing("north").session_id == "x")
+                assert a.fleet.is_here("north")
+            else:
+                await until(lambda: not b.fleet.standing("north").connected)
+                assert b.fleet.admit("north", fleet_pb2.Hello(session_id="x", yields=True))
+            await until(lambda: a.fleet.standing("north") == b.fleet.standing("north"))
 
     asyncio.run(story())
 
