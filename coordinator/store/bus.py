@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import psycopg
-from sqlalchemy import BigInteger, Engine, Text, cast, exc, func, select
+from sqlalchemy import BigInteger, Text, cast, exc, func, select
 
 from coordinator.store.engine import Store
 from coordinator.store.writer import CHANNEL
@@ -62,7 +62,7 @@ class Bus(Protocol):
 
     def number(self, note: Callable[[int], str]) -> int:
         """A number of its own; larger ones are given later. Every replica hears `note` of it.
-        Raises Refusal while none can be heard."""
+        Raises Refusal while none can be heard, or where the store says no."""
 
     def is_up(self) -> bool:
         """Whether it says and hears."""
@@ -72,7 +72,7 @@ class Bus(Protocol):
 
 
 def bus_of(store: Store) -> Bus:
-    return PostgresBus(store.engine) if store.dialect == "postgresql" else NoBus()
+    return PostgresBus(store) if store.dialect == "postgresql" else NoBus()
 
 
 class NoBus:
@@ -102,8 +102,8 @@ class NoBus:
 class PostgresBus:
     """A thread with a connection that listens, and says what was put into its outbox."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, store: Store) -> None:
+        self._store, self._engine = store, store.engine
         self._outbox: deque[str] = deque()
         self._up = False
         self._stopping = threading.Event()
@@ -129,7 +129,7 @@ class PostgresBus:
         notifications come in one order to everybody."""
         if not self._up:
             raise deaf()
-        with self._engine.begin() as connection:
+        with self._store.failures(), self._engine.begin() as connection:
             own = select(cast(cast(func.pg_current_xact_id(), Text), BigInteger))
             number: int = connection.execute(own).scalar_one()
             connection.execute(select(func.pg_notify(FLEET, note(number))))

@@ -9,8 +9,10 @@ import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
+from sqlalchemy import exc
 
 from coordinator import gossip as gossips
 from coordinator import replicas
@@ -289,6 +291,25 @@ def test_a_claim_that_its_replica_did_not_hear_leaves_no_stream_behind(
                 await until(lambda: not b.fleet.standing("north").connected)
                 assert b.fleet.admit("north", fleet_pb2.Hello(session_id="x", yields=True))
             await until(lambda: a.fleet.standing("north") == b.fleet.standing("north"))
+
+    asyncio.run(story())
+
+
+def test_a_claim_that_the_database_refuses_says_why(
+    postgresql_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story() -> None:
+        async with replica("a", postgresql_url) as a:
+            await until(a.bus.is_up)
+            assert isinstance(a.bus, PostgresBus)
+
+            def slow(*_: object) -> Any:
+                raise exc.TimeoutError("no connection")
+
+            monkeypatch.setattr(a.bus._engine, "begin", slow)
+            with pytest.raises(Refusal) as caught:
+                await a.gossip.claim("north", Standing(connected=True, replica="a"))
+            assert caught.value.code == "STORE_SLOW"
 
     asyncio.run(story())
 
