@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
+from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
@@ -20,6 +20,7 @@ from prometheus_client.registry import Collector
 from agent import gpus
 from agent.journal import Journal
 from agent.records import KeptStep, State
+from housecall.process import Process
 from housecall.v1 import statements_pb2 as pb
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class Meters:
 
     def __init__(self, journal: Journal) -> None:
         self.registry = registry = CollectorRegistry()
-        ProcessCollector(registry=registry)
+        registry.register(Process())
         self._steps = Counter(
             f"{PREFIX}steps", "Steps that ended.", ["task", "code"], registry=registry
         )

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
@@ -27,6 +27,7 @@ from coordinator.notary import Accepted
 from coordinator.store import Store
 from coordinator.store.backups import last_backup
 from housecall.errors import Refusal
+from housecall.process import Process
 from housecall.v1 import statements_pb2 as pb
 
 PREFIX = "housecall_coordinator_"
@@ -39,7 +40,7 @@ class Meters:
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
-        ProcessCollector(registry=registry)
+        registry.register(Process())
         self.calls = Histogram(
             f"{PREFIX}rpc_seconds",
             "Unary calls answered, by method and status code.",

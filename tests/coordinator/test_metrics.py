@@ -67,6 +67,7 @@ def test_counts_are_those_of_the_work(tmp_path: Path) -> None:
     assert after(calls, method=f"{METHODS}Registry/GetModel", code="NOT_FOUND") == 1
     assert (after(f"{PREFIX}orders_open"), after(f"{PREFIX}sites_connected")) == (0, 0)
     assert after(f"{PREFIX}database_up") == 1
+    assert after("process_resident_memory_bytes") > 0
     expires = f"{PREFIX}certificate_expiry_timestamp_seconds"
     left = timedelta(seconds=after(expires, certificate="server") - time.time())
     assert SERVER_LIFE - timedelta(minutes=5) < left <= SERVER_LIFE
