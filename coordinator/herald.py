@@ -8,6 +8,8 @@ off the store:
  - an ExecutionCancelled is a cancellation for each of them;
  - a ParticipantRevoked ends that participant's streams;
  - what ended an execution makes its progress worth nothing.
+A database that lost its last commits, as a standby may that took over, has other entries, or none,
+where some were told: the herald goes back a page, so that what took their place is told.
 A site may hear the same twice, as after a reconnect; it does not mind. What a site is told in its
 Welcome is not the herald's: a stream is known to the fleet before its Welcome is read.
 """
@@ -24,7 +26,7 @@ from sqlalchemy import exc
 from coordinator.fleet import Fleet, Tidings
 from coordinator.ledger import predicate_of
 from coordinator.store import Reader, Store
-from coordinator.store.growth import Head, concerned, heads, ordered, sites_of
+from coordinator.store.growth import Head, concerned, digest_before, heads, ordered, sites_of
 from housecall.errors import Refusal
 from housecall.v1 import fleet_pb2 as pb
 from housecall.watchdog import Stuck
@@ -48,6 +50,7 @@ class Herald:
         self._looked_at = time.monotonic()
         with store.read() as reader:
             self._next = reader.tree_size()
+            self._last = digest_before(reader, self._next)
 
     def __enter__(self) -> Herald:
         self._thread.start()
@@ -87,13 +90,24 @@ class Herald:
     def _look(self) -> bool:
         """Tell of the next entries; False where there are none."""
         with self._store.read() as reader:
+            self._go_back(reader)
             found = heads(reader, self._next, PAGE)
             if not found:
                 return False
             tidings = self._tidings(reader, found)
         self._tell(tidings)
-        self._next = found[-1].ledger_index + 1
+        self._next, self._last = found[-1].ledger_index + 1, found[-1].envelope_digest
         return True
+
+    def _go_back(self, reader: Reader) -> None:
+        """Where the last entry that was told is there no more. Up to a page of entries that took
+        the place of others is told from its beginning."""
+        if digest_before(reader, self._next) == self._last:
+            return
+        size = reader.tree_size()
+        log.error("the database lost entries", extra={"told": self._next, "entries": size})
+        self._next = max(0, min(size, self._next) - PAGE)
+        self._last = digest_before(reader, self._next)
 
     def _tidings(self, reader: Reader, found: Sequence[Head]) -> Tidings:
         concerns: dict[int, list[str]] = {}

@@ -17,16 +17,28 @@ class Head(NamedTuple):
     ledger_index: int
     kind: str
     thing_id: str
+    envelope_digest: str
 
 
 def heads(reader: Reader, start: int, count: int) -> Sequence[Head]:
     query = (
-        select(LedgerEntry.ledger_index, LedgerEntry.kind, LedgerEntry.thing_id)
+        select(
+            LedgerEntry.ledger_index,
+            LedgerEntry.kind,
+            LedgerEntry.thing_id,
+            LedgerEntry.envelope_digest,
+        )
         .where(LedgerEntry.ledger_index >= start)
         .order_by(col(LedgerEntry.ledger_index))
         .limit(count)
     )
     return [Head(*row) for row in reader.ask.exec(query)]
+
+
+def digest_before(reader: Reader, index: int) -> str:
+    """Of the envelope in front of `index`; empty where there is none."""
+    query = select(LedgerEntry.envelope_digest).where(LedgerEntry.ledger_index == index - 1)
+    return reader.ask.exec(query).first() or ""
 
 
 def concerned(reader: Reader, first: int, last: int) -> Sequence[tuple[int, str]]:

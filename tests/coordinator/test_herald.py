@@ -7,6 +7,7 @@ import threading
 from datetime import UTC, datetime
 
 import pytest
+from sqlalchemy import text
 
 from coordinator import herald as heralds
 from coordinator.caller import Caller, CallerRole
@@ -17,6 +18,7 @@ from coordinator.store import Store
 from housecall import statement
 from housecall.v1 import statements_pb2 as pb
 from housecall.watchdog import Stuck
+from tests.coordinator.scribe import Scribe
 from tests.coordinator.test_fleet import order_line, prepared
 from tests.coordinator.world import Party, World, sha
 
@@ -58,6 +60,36 @@ def test_a_wake_that_got_lost_loses_nothing(
     store, told = Store(coordinator.settings.store_url), queue.Queue[Tidings]()
     with Herald(store, Told(), told.put), Notary(store, coordinator.house.ledger) as notary:
         notary.append(revocation(mona), caller(mona))
+        assert told.get(timeout=10).revoked == [mona.name]
+    store.close()
+
+
+@pytest.mark.parametrize("regained", [0, 5])
+def test_what_takes_the_place_of_lost_entries_is_told(coordinator: World, regained: int) -> None:
+    """A standby that lacked the last three took over; it has fewer entries, or more, by the time
+    that the herald looks."""
+    mona = coordinator.join("mona", pb.ROLE_PERSON)
+    scribe = Scribe(coordinator.house)
+    store, told = Store(coordinator.settings.store_url), queue.Queue[Tidings]()
+    with Notary(store, coordinator.house.ledger) as notary:
+        for _ in range(3):
+            notary.append(scribe.envelope(), scribe.caller)
+    with Herald(store, Told(), told.put) as herald:
+        with store.read() as reader:
+            size = reader.tree_size() - 3
+        with store.engine.begin() as connection:
+            for lost in (
+                f"ledger_entry WHERE ledger_index >= {size}",
+                f"ledger_node WHERE (number + 1) * (1 << CAST(level AS INTEGER)) > {size}",
+                f"join_token WHERE issued_index >= {size}",
+            ):
+                connection.execute(text(f"DELETE FROM {lost}"))
+        store.engine.dispose()  # as every connection to a server that is gone
+        with Notary(store, coordinator.house.ledger) as notary:
+            notary.append(revocation(mona), caller(mona))
+            for _ in range(regained):
+                notary.append(scribe.envelope(), scribe.caller)
+        herald.wake()
         assert told.get(timeout=10).revoked == [mona.name]
     store.close()
 
