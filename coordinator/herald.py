@@ -7,7 +7,8 @@ off the store:
  - an ExecutionRequested is an order for each of its executions' sites;
  - an ExecutionCancelled is a cancellation for each of them;
  - a ParticipantRevoked ends that participant's streams;
- - what ended an execution makes its progress worth nothing.
+ - what ended an execution makes its progress worth nothing. What was said of it at that very
+   moment, or is heard of another replica later, goes at the next look by itself.
 A database that lost its last commits, as a standby may that took over, has other entries, or none,
 where some were told: the herald goes back a page, so that what took their place is told.
 A site may hear the same twice, as after a reconnect; it does not mind. What a site is told in its
@@ -26,14 +27,22 @@ from sqlalchemy import exc
 from coordinator.fleet import Fleet, Tidings
 from coordinator.ledger import predicate_of
 from coordinator.store import Reader, Store
-from coordinator.store.growth import Head, concerned, digest_before, heads, ordered, sites_of
+from coordinator.store.growth import (
+    PAGE,
+    Head,
+    concerned,
+    digest_before,
+    heads,
+    not_open,
+    ordered,
+    sites_of,
+)
 from housecall.errors import Refusal
 from housecall.v1 import fleet_pb2 as pb
 from housecall.watchdog import Stuck
 
 log = logging.getLogger(__name__)
 
-PAGE = 500
 LOOK_SECONDS = 30.0
 RETRY_SECONDS = 1.0
 STUCK_SECONDS = 3 * LOOK_SECONDS
@@ -48,6 +57,7 @@ class Herald:
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="herald", daemon=True)
         self._looked_at = time.monotonic()
+        self._swept_at = time.monotonic()
         with store.read() as reader:
             self._next = reader.tree_size()
             self._last = digest_before(reader, self._next)
@@ -75,6 +85,7 @@ class Herald:
             try:
                 while self._look():
                     pass
+                self._sweep()
                 wait = LOOK_SECONDS
                 self._looked_at = time.monotonic()
             except (exc.SQLAlchemyError, Refusal) as error:
@@ -98,6 +109,17 @@ class Herald:
         self._tell(tidings)
         self._next, self._last = found[-1].ledger_index + 1, found[-1].envelope_digest
         return True
+
+    def _sweep(self) -> None:
+        """Now and then: progress of orders that are not open any more."""
+        if time.monotonic() - self._swept_at < LOOK_SECONDS:
+            return
+        self._swept_at = time.monotonic()
+        if numbers := [number for number, _ in self._fleet.all_progress()]:
+            with self._store.read() as reader:
+                ended = not_open(reader, numbers)
+            if ended:
+                self._tell(Tidings(ended=ended))
 
     def _go_back(self, reader: Reader) -> None:
         """Where the last entry that was told is there no more. Up to a page of entries that took

@@ -7,8 +7,11 @@ from typing import NamedTuple
 
 from sqlmodel import col, select
 
+from coordinator.lifecycle import ENDED_EXECUTIONS
 from coordinator.models import Execution, LedgerEntry, News
 from coordinator.store.reader import Reader
+
+PAGE = 500
 
 
 class Head(NamedTuple):
@@ -59,6 +62,18 @@ def ordered(reader: Reader, head: Head) -> Sequence[tuple[int, str]]:
         .order_by(col(Execution.id))
     )
     return list(reader.ask.exec(query))
+
+
+def not_open(reader: Reader, numbers: Sequence[int]) -> list[int]:
+    """Those of executions that ended, or that are not there."""
+    number, found = col(Execution.id), set[int]()
+    for start in range(0, len(numbers), PAGE):
+        some = numbers[start : start + PAGE]
+        query = select(Execution.id).where(
+            number.in_(some), col(Execution.state).not_in(ENDED_EXECUTIONS)
+        )
+        found.update(reader.ask.exec(query))
+    return [each for each in numbers if each not in found]
 
 
 def sites_of(reader: Reader, numbers: Sequence[int]) -> Sequence[tuple[int, str]]:

@@ -14,6 +14,7 @@ from coordinator.caller import Caller, CallerRole
 from coordinator.fleet import Fleet, Tidings
 from coordinator.herald import Herald
 from coordinator.notary import Notary
+from coordinator.standing import Doing, Word
 from coordinator.store import Store
 from housecall import statement
 from housecall.v1 import statements_pb2 as pb
@@ -62,6 +63,31 @@ def test_a_wake_that_got_lost_loses_nothing(
         notary.append(revocation(mona), caller(mona))
         assert told.get(timeout=10).revoked == [mona.name]
     store.close()
+
+
+def test_progress_that_comes_after_the_end_goes(
+    coordinator: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As from another replica, that did not hear of the end yet."""
+    monkeypatch.setattr(heralds, "LOOK_SECONDS", 0.05)
+    north = coordinator.join("north", pb.ROLE_SITE)
+    carla, reference, other = prepared(coordinator, north)
+    carla.state(order_line("north/1", other))
+    carla.state(order_line("north/1", reference))
+    carla.state(pb.ExecutionCancelled(execution_ids=[1], reason="mistake"))
+    store, fleet, swept = Store(coordinator.settings.store_url), Fleet(), threading.Event()
+
+    def tell(tidings: Tidings) -> None:
+        fleet.spread(tidings)
+        swept.set()
+
+    with Herald(store, fleet, tell):
+        said = Doing(Word(1, 1), datetime.now(UTC), pb.EXECUTION_STATE_RUNNING, "infer")
+        for number in (1, 2):
+            fleet.merge_progress(number, said)
+        assert swept.wait(10)
+    store.close()
+    assert fleet.all_progress() == [(2, said)]
 
 
 @pytest.mark.parametrize("regained", [0, 5])
