@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from coordinator.fleet import Fleet
@@ -142,12 +143,17 @@ def result(reader: Reader, row: Result) -> reg.Result:
     )
 
 
-def execution(reader: Reader, row: Execution, fleet: Fleet) -> reg.Execution:
-    state: pb.ExecutionState.ValueType = pb.ExecutionState.ValueType(row.state)
-    step, updated_at = "", row.updated_at
+def progress(row: Execution, fleet: Fleet) -> tuple[pb.ExecutionState.ValueType, str, datetime]:
+    """(state, step, since when): of one that is open, as its site last said."""
+    state = pb.ExecutionState.ValueType(row.state)
     doing = fleet.progress_of(row.id)
     if doing and state == pb.EXECUTION_STATE_ORDERED:
-        state, step, updated_at = doing.state, doing.step, doing.at
+        return doing.state, doing.step, doing.at
+    return state, "", row.updated_at
+
+
+def execution(reader: Reader, row: Execution, fleet: Fleet) -> reg.Execution:
+    state, step, updated_at = progress(row, fleet)
     return reg.Execution(
         id=row.id,
         origin=origin(reader.entry(row.ledger_index)),

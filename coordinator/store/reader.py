@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, TypeVar
 
 from sqlalchemy import func
@@ -281,17 +281,31 @@ class Reader:
         )
         return self.ask.exec(query).all()
 
-    def latest_execution(
-        self, benchmark_id: int, dataset_id: str, model_id: int
-    ) -> Execution | None:
-        """Of those for the benchmark's sake: tests are another matter."""
-        query = select(Execution).where(
-            Execution.purpose == pb.PURPOSE_BENCHMARK,
-            Execution.benchmark_id == benchmark_id,
-            Execution.dataset_id == dataset_id,
-            Execution.model_id == model_id,
+    def latest_executions(self, benchmark_id: int) -> Sequence[Execution]:
+        """The newest of each dataset and model. Of those for the benchmark's sake: tests are
+        another matter."""
+        newest = (
+            select(func.max(Execution.id))
+            .where(
+                Execution.purpose == pb.PURPOSE_BENCHMARK,
+                Execution.benchmark_id == benchmark_id,
+            )
+            .group_by(col(Execution.dataset_id), col(Execution.model_id))
         )
-        return self.ask.exec(query.order_by(col(Execution.id).desc())).first()
+        return self.ask.exec(select(Execution).where(col(Execution.id).in_(newest))).all()
+
+    def submitted(self, benchmark_id: int) -> set[tuple[str, int]]:
+        """(dataset, model) of which there is a result for the benchmark's sake."""
+        query = select(Result.dataset_id, Result.model_id).where(
+            Result.benchmark_id == benchmark_id,
+            Result.purpose == pb.PURPOSE_BENCHMARK,
+            Result.superseded_by == "",
+        )
+        return set(self.ask.exec(query))
+
+    def participants(self, names: Collection[str]) -> Sequence[Participant]:
+        """Those of the names, in no order."""
+        return self.ask.exec(select(Participant).where(col(Participant.name).in_(names))).all()
 
     def page(
         self, table: type[Row], order: Any, after: Any, size: int, **where: Any
