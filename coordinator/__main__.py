@@ -24,6 +24,7 @@ import click
 
 from coordinator.options import CONFIG, STATE, file_failed, read_settings, settings_help
 from coordinator.settings import Settings
+from coordinator.stack import give_room
 from coordinator.upkeep import COMMANDS, check_at_start
 from housecall.errors import EXIT_CODES, Refusal
 from housecall.service import Service
@@ -143,6 +144,7 @@ def _show_token(token: str, operator: str, out: Path | None) -> None:
 
 def main() -> None:
     """Refusals become one line and an exit code; see docs/exit-codes.md."""
+    give_room()
     try:
         cli(standalone_mode=True)
     except Refusal as refusal:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from coordinator.caller import ROLES, Caller, CallerRole
 from coordinator.models import Participant
 from coordinator.rules import check
+from coordinator.rules.bounds import check_bounds
 from housecall import statement
 from housecall.errors import Kind, Refusal
 from housecall.rpc import refusal_of
@@ -66,6 +67,7 @@ def open_envelope(envelope: bytes, caller: Caller) -> Opened:
 
 def _problem(opened: Statement) -> Refusal | None:
     try:
+        check_bounds(opened)
         check(opened)
     except Exception as error:
         return refusal_of(error)

@@ -2,6 +2,7 @@
 
 `rebuild` replays every entry through the rules into an empty store. `check_store` does so in memory
 and compares, within one moment of the store in use; `repair` puts what was rebuilt in its place.
+The rules alone decide: the bounds of `rules/bounds.py` are for what is new.
 """
 
 from __future__ import annotations

@@ -1,0 +1,161 @@
+"""What is new is bounded, by the statement alone; what was accepted before still replays."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from coordinator import notary
+from coordinator.settings import Settings
+from housecall import statement
+from housecall.errors import Refusal
+from housecall.rpc import refusals
+from housecall.v1 import ledger_pb2, ledger_pb2_grpc
+from housecall.v1 import statements_pb2 as pb
+from tests.coordinator.process import PROGRAMS
+from tests.coordinator.world import (
+    MODEL_CONFIG,
+    Party,
+    World,
+    benchmark_statement,
+    register_model,
+    sha,
+    world,
+)
+
+
+def container(name: str, parameters: str) -> pb.ContainerRegistered:
+    image = sha(f"image of {name}")
+    return pb.ContainerRegistered(
+        name=name,
+        role=pb.CONTAINER_ROLE_MODEL,
+        image_digest=image,
+        configuration=MODEL_CONFIG,
+        parameters=parameters,
+        container_digest=statement.container_digest(image, MODEL_CONFIG, parameters, ""),
+    )
+
+
+def send(party: Party, payload: bytes) -> str:
+    """The id of what comes of it."""
+    envelope = statement.sign(payload, party.identity.signing_key)
+    with refusals("coordinator"):
+        stub = ledger_pb2_grpc.LedgerStub(party.channel)
+        return stub.Append(ledger_pb2.AppendRequest(envelope=envelope)).id
+
+
+def written(body: Any) -> bytes:
+    return json.dumps(body, separators=(",", ":")).encode()
+
+
+def body_of(said: Any) -> Any:
+    return json.loads(statement.build(said, {"test": sha("subject")}))
+
+
+def refused(party: Party, said: Any) -> Refusal:
+    with pytest.raises(Refusal) as caught:
+        send(party, said) if isinstance(said, bytes) else party.state(said)
+    return caught.value
+
+
+@pytest.fixture
+def alone(tmp_path: Path) -> Any:
+    with world(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def unbounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it was before there were bounds."""
+    monkeypatch.setattr(notary, "check_bounds", lambda opened: None)
+
+
+def replays(settings: Settings) -> None:
+    """From the command line, where the stack is deeper than the notary's."""
+    done = subprocess.run(
+        [str(PROGRAMS / "housecall-coordinator"), "check", "--state-dir", str(settings.state_dir)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-400:]
+
+
+def nested(levels: int) -> str:
+    return "a: " + "[" * (levels - 1) + "]" * (levels - 1)
+
+
+def schema(levels: int) -> str:
+    return '{"not":' * (levels - 1) + "{}" + "}" * (levels - 1)
+
+
+def deepest(party: Party) -> None:
+    """A container that nests as deeply as the notary's stack takes."""
+    for levels in range(500, 400, -1):
+        with contextlib.suppress(Refusal):
+            party.state(container("deepest", nested(levels)))
+            return
+    raise AssertionError("not one was taken")
+
+
+def test_yaml_may_nest_so_far_and_no_further(alone: World) -> None:
+    mona = alone.join("mona", pb.ROLE_PERSON)
+    mona.state(container("flow", nested(50)))
+    mona.state(container("block", "a:\n  " + "- " * 49 + "1"))
+    for name, parameters in (("flow", nested(51)), ("block", "a:\n  " + "- " * 50 + "1")):
+        refusal = refused(mona, container(f"{name} too deep", parameters))
+        assert refusal.code == "YAML_INVALID"
+        assert "more than 50 levels deep" in refusal.message
+    replays(alone.settings)
+
+
+def test_a_schema_may_nest_so_far_and_no_further(alone: World) -> None:
+    mona = alone.join("mona", pb.ROLE_PERSON)
+    said = benchmark_statement(mona, register_model(mona, "reference"))
+    groups = json.dumps({"properties": {"a": {"pattern": "(" * 51 + ")" * 51}}})
+    for text in (schema(41), groups):
+        said.metrics_schema = text
+        assert refused(mona, said).code == "SCHEMA_INVALID"
+    said.metrics_schema = schema(40)
+    said.statistics_schema = json.dumps({"pattern": "(" * 50 + ")" * 50})
+    mona.state(said)
+    replays(alone.settings)
+
+
+def test_nothing_else_of_a_statement_nests_deeply(alone: World) -> None:
+    """A subject may say more than a digest, and nobody reads it."""
+    mona = alone.join("mona", pb.ROLE_PERSON)
+    body = body_of(container("m", ""))
+    deep: Any = 1
+    for _ in range(40):
+        deep = {"a": deep}
+    body["subject"][0]["digest"]["more"] = deep
+    assert refused(mona, written(body)).code == "NESTED_TOO_DEEPLY"
+
+
+def test_a_statement_is_written_in_utf_8(alone: World) -> None:
+    """A NUL would not be seen in anything else, and PostgreSQL cannot hold it."""
+    mona = alone.join("mona", pb.ROLE_PERSON)
+    text = json.dumps(body_of(container("m", "")))
+    hidden = text.replace('"m"', '"m\\u0000"')
+    for payload in (hidden.encode("utf-16-le"), text.encode("utf-8-sig")):
+        assert refused(mona, payload).code == "STATEMENT_MALFORMED"
+
+
+def test_what_was_accepted_before_still_replays(alone: World, unbounded: None) -> None:
+    mona = alone.join("mona", pb.ROLE_PERSON)
+    deepest(mona)
+    said = benchmark_statement(mona, register_model(mona, "reference"))
+    said.metrics_schema = schema(120)
+    said.statistics_schema = json.dumps({"pattern": "(" * 450 + ")" * 450})
+    mona.state(said)
+    text = written(body_of(container("n", "")))
+    more = b'"digest":{"more":' + b"[" * 900 + b"]" * 900 + b","
+    send(mona, text.replace(b'"digest":{', more, 1))
+    replays(alone.settings)
