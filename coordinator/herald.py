@@ -91,12 +91,22 @@ class Herald:
             except (exc.SQLAlchemyError, Refusal) as error:
                 log.warning("cannot follow the ledger yet", extra={"problem": type(error).__name__})
                 wait = RETRY_SECONDS
-                self._looked_at = time.monotonic()  # no is an answer
+                if not self._store_answers():
+                    self._looked_at = time.monotonic()  # no is an answer
             except Exception:  # a defect must not leave every site without news
                 log.exception("cannot follow the ledger")
                 wait = RETRY_SECONDS
             self._grew.wait(wait)
             self._grew.clear()
+
+    def _store_answers(self) -> bool:
+        """Whoever is told no by a store that answers others has a defect of its own."""
+        try:
+            with self._store.read() as reader:
+                reader.tree_size()
+        except (exc.SQLAlchemyError, Refusal):
+            return False
+        return True
 
     def _look(self) -> bool:
         """Tell of the next entries; False where there are none."""
@@ -156,7 +166,7 @@ def _add(tidings: Tidings, reader: Reader, head: Head) -> None:
             for number, site in sites_of(reader, said.execution_ids):
                 cancel = pb.Cancel(execution_id=number)
                 tidings.mail.append((site, pb.CoordinatorMessage(cancel=cancel)))
-            tidings.ended += said.execution_ids
+            tidings.ended += set(said.execution_ids)
         case "ExecutionEnded":
             tidings.ended.append(int(head.thing_id))
         case "ResultSubmitted":

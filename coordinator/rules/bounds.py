@@ -11,6 +11,9 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from google.protobuf.message import Message
+
+from coordinator.rules.executions import MOST_LINES
 from coordinator.rules.fact import invalid
 from housecall.errors import Refusal
 from housecall.nesting import json_levels, yaml_levels
@@ -22,12 +25,15 @@ MOST_YAML_LEVELS = 50
 MOST_SCHEMA_LEVELS = 40
 MOST_GROUPS = 50
 """Opening parentheses in one text of a schema: a pattern's groups nest, too."""
+MOST_ITEMS = MOST_LINES
+"""Of anything that a statement lists."""
 
 
 def check_bounds(opened: Statement) -> None:
-    """Refuses a statement that nests too deeply, or is not written in UTF-8."""
+    """Refuses a statement that nests too deeply, lists too much or is not written in UTF-8."""
     if json_levels(_text(opened)) > MOST_PAYLOAD_LEVELS:
         raise _too_deep(opened.kind, MOST_PAYLOAD_LEVELS)
+    _check_fields(opened.kind, opened.predicate)
     if check := _CHECKS.get(opened.kind):
         check(opened.predicate)
 
@@ -43,6 +49,23 @@ def _text(opened: Statement) -> str:
         raise invalid(
             "STATEMENT_MALFORMED", f"{opened.kind}: expected JSON in UTF-8, got {error}"
         ) from error
+
+
+def _check_fields(where: str, said: Message) -> None:
+    for field, value in said.ListFields():
+        name = f"{where}.{field.name}"
+        if field.is_repeated and len(value) > MOST_ITEMS:
+            code = "EXECUTIONS_TOO_MANY" if field.name.startswith("execution") else "ITEMS_TOO_MANY"
+            raise invalid(code, f"{name}: expected at most {MOST_ITEMS}, got {len(value)}")
+        if not field.message_type or field.message_type.full_name.startswith("google."):
+            continue
+        for item in value if field.is_repeated else (value,):
+            _check_fields(name, item)
+
+
+def _check_cancelled(said: pb.ExecutionCancelled) -> None:
+    if len(set(said.execution_ids)) != len(said.execution_ids):
+        raise invalid("EXECUTIONS_REPEATED", "an execution is named twice in one statement")
 
 
 def _check_container(said: pb.ContainerRegistered) -> None:
@@ -91,6 +114,7 @@ def _texts(schema: str) -> Iterator[str]:
 _CHECKS: Mapping[str, Callable[[Any], None]] = {
     "ContainerRegistered": _check_container,
     "BenchmarkRegistered": _check_benchmark,
+    "ExecutionCancelled": _check_cancelled,
 }
 
 

@@ -116,8 +116,9 @@ def cancelled(writer: Writer, said: pb.ExecutionCancelled, fact: Fact) -> Effect
     rows = [writer.execution(number) for number in said.execution_ids]
     if not rows:
         raise invalid("EXECUTIONS_MISSING", "expected at least one execution, got none")
+    committees = {number: writer.committee(number) for number in {r.benchmark_id for r in rows}}
     for row in rows:
-        may = {row.requester, *writer.committee(row.benchmark_id)}
+        may = {row.requester, *committees[row.benchmark_id]}
         if fact.caller.name not in may and fact.caller.role is not CallerRole.OPERATOR:
             raise not_entitled(fact, f"execution {row.id} was requested by {row.requester}")
         require_open(row)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 from sqlmodel import col, select
@@ -12,6 +13,9 @@ from coordinator.models import Execution, LedgerEntry, News
 from coordinator.store.reader import Reader
 
 PAGE = 500
+"""Entries in one look."""
+MOST_NUMBERS = 500
+"""In one question: PostgreSQL takes 65,535 parameters, SQLite 32,766."""
 
 
 class Head(NamedTuple):
@@ -67,8 +71,8 @@ def ordered(reader: Reader, head: Head) -> Sequence[tuple[int, str]]:
 def not_open(reader: Reader, numbers: Sequence[int]) -> list[int]:
     """Those of executions that ended, or that are not there."""
     number, found = col(Execution.id), set[int]()
-    for start in range(0, len(numbers), PAGE):
-        some = numbers[start : start + PAGE]
+    for start in range(0, len(numbers), MOST_NUMBERS):
+        some = numbers[start : start + MOST_NUMBERS]
         query = select(Execution.id).where(
             number.in_(some), col(Execution.state).not_in(ENDED_EXECUTIONS)
         )
@@ -76,7 +80,11 @@ def not_open(reader: Reader, numbers: Sequence[int]) -> list[int]:
     return [each for each in numbers if each not in found]
 
 
-def sites_of(reader: Reader, numbers: Sequence[int]) -> Sequence[tuple[int, str]]:
-    """(number, site) of executions."""
-    query = select(Execution.id, Execution.site).where(col(Execution.id).in_(numbers))
-    return list(reader.ask.exec(query.order_by(col(Execution.id))))
+def sites_of(reader: Reader, numbers: Iterable[int]) -> Sequence[tuple[int, str]]:
+    """(number, site) of executions, each once."""
+    found: list[tuple[int, str]] = []
+    distinct = iter(sorted(set(numbers)))
+    while some := list(islice(distinct, MOST_NUMBERS)):
+        query = select(Execution.id, Execution.site).where(col(Execution.id).in_(some))
+        found += reader.ask.exec(query.order_by(col(Execution.id)))
+    return found

@@ -18,6 +18,7 @@ from housecall.rpc import refusals
 from housecall.v1 import ledger_pb2, ledger_pb2_grpc
 from housecall.v1 import statements_pb2 as pb
 from tests.coordinator.process import PROGRAMS
+from tests.coordinator.test_fleet import order_line, prepared
 from tests.coordinator.world import (
     MODEL_CONFIG,
     Party,
@@ -146,6 +147,25 @@ def test_a_statement_is_written_in_utf_8(alone: World) -> None:
     hidden = text.replace('"m"', '"m\\u0000"')
     for payload in (hidden.encode("utf-16-le"), text.encode("utf-8-sig")):
         assert refused(mona, payload).code == "STATEMENT_MALFORMED"
+
+
+def test_a_statement_lists_so_much_and_no_more(alone: World) -> None:
+    north = alone.join("north", pb.ROLE_SITE)
+    carla, _, other = prepared(alone, north)
+    carla.state(order_line("north/1", other))
+    for numbers, code in (
+        ([1] * 501, "EXECUTIONS_TOO_MANY"),
+        ([1, 1], "EXECUTIONS_REPEATED"),
+    ):
+        assert refused(carla, pb.ExecutionCancelled(execution_ids=numbers)).code == code
+    policy = pb.BenchmarkPolicy(
+        datasets=pb.AutoApproval(mode=pb.APPROVAL_MODE_ALLOWLIST, allowlist=["x"] * 501),
+        models=pb.AutoApproval(mode=pb.APPROVAL_MODE_NEVER),
+    )
+    refusal = refused(carla, pb.BenchmarkPolicyChanged(benchmark_id=1, policy=policy))
+    assert refusal.code == "ITEMS_TOO_MANY"
+    assert "policy.datasets.allowlist: expected at most 500, got 501" in refusal.message
+    carla.state(pb.ExecutionCancelled(execution_ids=[1]))
 
 
 def test_what_was_accepted_before_still_replays(alone: World, unbounded: None) -> None:

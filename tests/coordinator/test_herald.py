@@ -10,13 +10,16 @@ import pytest
 from sqlalchemy import text
 
 from coordinator import herald as heralds
+from coordinator import notary as notaries
 from coordinator.caller import Caller, CallerRole
 from coordinator.fleet import Fleet, Tidings
 from coordinator.herald import Herald
 from coordinator.notary import Notary
 from coordinator.standing import Doing, Word
 from coordinator.store import Store
+from coordinator.store.growth import sites_of
 from housecall import statement
+from housecall.errors import Kind, Refusal
 from housecall.v1 import statements_pb2 as pb
 from housecall.watchdog import Stuck
 from tests.coordinator.scribe import Scribe
@@ -150,6 +153,56 @@ def test_a_defect_is_tried_again_and_seen(
         broken.clear()
         assert told.get(timeout=10).revoked == [mona.name]
         herald.check()
+    store.close()
+
+
+def test_a_cancellation_of_very_many_holds_up_nobody(
+    coordinator: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it was accepted before they were counted."""
+    monkeypatch.setattr(notaries, "check_bounds", lambda opened: None)
+    north = coordinator.join("north", pb.ROLE_SITE)
+    carla, _, other = prepared(coordinator, north)
+    carla.state(order_line("north/1", other))
+    store, told = Store(coordinator.settings.store_url), queue.Queue[Tidings]()
+    with Herald(store, Told(), told.put) as herald:
+        carla.state(pb.ExecutionCancelled(execution_ids=[1] * 66_000, reason="x"))
+        herald.wake()
+        found = told.get(timeout=10)
+    with store.read() as reader:
+        assert sites_of(reader, [1, *range(3, 70_000), 1]) == [(1, north.name)]
+    store.close()
+    assert [m.WhichOneof("message") for _, m in found.mail if not isinstance(m, int)][
+        -1
+    ] == "cancel"
+    assert found.ended == [1]
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_a_no_counts_as_an_answer_where_the_store_says_it_to_everybody(
+    coordinator: World, monkeypatch: pytest.MonkeyPatch, answers: bool
+) -> None:
+    monkeypatch.setattr(heralds, "RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(heralds, "STUCK_SECONDS", 0.3)
+    store, tried = Store(coordinator.settings.store_url), threading.Semaphore(0)
+
+    def fails(*_: object) -> None:
+        tried.release()
+        raise Refusal(Kind.UNAVAILABLE, "STORE_UNREACHABLE", "away")
+
+    herald = Herald(store, Told(), lambda tidings: None)
+    monkeypatch.setattr(heralds, "heads", fails)
+    if not answers:
+        monkeypatch.setattr(store, "read", fails)
+    with herald:
+        for _ in range(20):
+            assert tried.acquire(timeout=10)
+        if answers:
+            with pytest.raises(Stuck):
+                herald.check()
+        else:
+            herald.check()
+    monkeypatch.undo()
     store.close()
 
 
