@@ -17,18 +17,31 @@ import asyncio
 import logging
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from coordinator.options import CONFIG, STATE, file_failed, read_settings, settings_help
+from coordinator.options import (
+    CONFIG,
+    STATE,
+    file_failed,
+    files,
+    is_of_files,
+    read_settings,
+    settings_help,
+)
 from coordinator.settings import Settings
 from coordinator.stack import give_room
 from coordinator.upkeep import COMMANDS, check_at_start
 from housecall.errors import EXIT_CODES, Refusal
 from housecall.service import Service
 from housecall.service_commands import service_commands
+
+if TYPE_CHECKING:
+    from coordinator.founding import House
 
 log = logging.getLogger("coordinator")
 
@@ -64,13 +77,17 @@ def init(
 ) -> None:
     """Make the CA, the keys and the ledger; print the first operator's join token."""
     from coordinator.adoption import adopted_of
-    from coordinator.founding import found, operator_token
+    from coordinator.founding import check_operator, found
 
     settings = read_settings(config, state_dir=state_dir)
-    house = found(settings, trust_domain, address, adopted_of(ca_certificate, ca_key, ca_root))
-    token = operator_token(settings, house, operator)
-    click.echo(f"Ledger key: {house.ledger.verifier_key}", err=True)
-    _show_token(token, operator, token_out)
+    check_operator(trust_domain, operator)
+    adopted = adopted_of(ca_certificate, ca_key, ca_root)
+    with _place(token_out) as place:
+        with files(settings.state_dir):
+            house = found(settings, trust_domain, address, adopted)
+        click.echo(f"Ledger key: {house.ledger.verifier_key}", err=True)
+        with _founded(operator, token_out or settings.state_dir):
+            _show_token(settings, house, operator, place)
     click.echo("Next: housecall-coordinator serve", err=True)
 
 
@@ -83,13 +100,15 @@ def operator_token_command(
     config: Path | None, state_dir: Path | None, operator: str, token_out: Path | None
 ) -> None:
     """Print a join token for another operator: the way back in when the first one is lost."""
-    from coordinator.founding import open_house, operator_token
+    from coordinator.founding import check_operator, open_house
     from coordinator.keys import check_keys
 
     settings = read_settings(config, state_dir=state_dir)
     house = open_house(settings)
     check_keys(settings, house)
-    _show_token(operator_token(settings, house, operator), operator, token_out)
+    check_operator(house.trust_domain, operator)
+    with _place(token_out) as place:
+        _show_token(settings, house, operator, place)
 
 
 @cli.command(epilog=settings_help())
@@ -132,14 +151,44 @@ for command in (*COMMANDS, *service_commands(SERVICE, lambda function: function)
     cli.add_command(command)
 
 
-def _show_token(token: str, operator: str, out: Path | None) -> None:
+@contextmanager
+def _place(out: Path | None) -> Iterator[IO[bytes] | None]:
+    """Where a token goes: a new file, which is made before anything else is; None = the output."""
     if out is None:
+        yield None
+        return
+    from housecall.files import new_private
+
+    with files(out):
+        with new_private(out) as place:
+            yield place
+        click.echo(f"Join token written to {out}", err=True)
+
+
+def _show_token(settings: Settings, house: House, operator: str, place: IO[bytes] | None) -> None:
+    from coordinator.founding import operator_token
+
+    token = operator_token(settings, house, operator)
+    if place is None:
         click.echo(token)
         return
-    from housecall.identity import write_private
+    place.write(token.encode())
+    place.flush()
 
-    write_private(out, token.encode())
-    click.echo(f"Join token for operator {operator} written to {out}", err=True)
+
+@contextmanager
+def _founded(operator: str, place: Path) -> Iterator[None]:
+    """What fails now fails in a coordinator that is there."""
+    try:
+        with files(place):
+            yield
+    except Refusal as refusal:
+        raise Refusal(
+            refusal.kind,
+            refusal.code,
+            f"{refusal.message}. The coordinator is founded, its first operator has no token: run "
+            f"`housecall-coordinator operator-token --operator {operator}`",
+        ) from refusal
 
 
 def main() -> None:
@@ -149,7 +198,9 @@ def main() -> None:
         cli(standalone_mode=True)
     except Refusal as refusal:
         _end(refusal)
-    except PermissionError as error:
+    except OSError as error:
+        if not is_of_files(error):
+            raise
         _end(file_failed(error))
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from coordinator.archive import blocks, invalid
 from coordinator.founding import House, open_house
-from coordinator.keys import check_keys, foreign_file
+from coordinator.keys import KEYS, check_keys, foreign_file
 from coordinator.ledger import root_of
 from coordinator.rebuild import Progress, check_root, rebuild, replay, silent
 from coordinator.settings import Settings
@@ -32,7 +32,6 @@ from housecall.verify import check_checkpoint
 
 DATABASE = "coordinator.db"
 CHECKPOINT = "checkpoint"
-KEYS = ("ledger.key", "signing.key")
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,13 +20,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from coordinator.adoption import Adopted, adopt
 from coordinator.authority import CertificateAuthority
 from coordinator.caller import Caller, CallerRole
-from coordinator.keys import read_key, readable, subjects
+from coordinator.keys import KEYS, read_key, readable, subjects
 from coordinator.ledger import Batch, Ledger
 from coordinator.models import Participant
 from coordinator.notary import Notary
 from coordinator.settings import Settings
-from coordinator.store import Store
-from housecall import statement, tokens
+from coordinator.store import Store, Writer
+from housecall import addresses, statement, tokens
 from housecall.errors import Kind, Refusal
 from housecall.identity import (
     check_trust_domain,
@@ -53,35 +56,53 @@ def found(
     settings: Settings, trust_domain: str, address: str, adopted: Adopted | None = None
 ) -> House:
     """Make everything that a coordinator needs, once; the CA is made too unless one is adopted.
-    Refuses where a coordinator was made already."""
+    Refuses where there is a coordinator, a part of one, or a ledger; then, and where it fails,
+    everything is as it was."""
     folder = settings.state_dir
-    if (folder / "coordinator.json").exists():
-        raise Refusal(
-            Kind.CONFLICT,
-            "ALREADY_FOUNDED",
-            f"{folder} holds a coordinator: serve that one, or `restore` its newest backup where "
-            "its store is gone",
-        )
+    _require_nothing(folder)
     check_trust_domain(trust_domain)
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if adopted is None:
-        CertificateAuthority.create(folder / "ca", trust_domain)
-    else:
-        adopt(folder / "ca", trust_domain, adopted)
-    for name in ("ledger.key", "signing.key"):
-        write_private(folder / name, private_pem(Ed25519PrivateKey.generate()))
-    house = _open(folder, trust_domain, address)
-    with contextlib.closing(Store.create(settings.store_url)) as store, store.failures():
-        _first_entry(store, house)
-    facts = {"trust_domain": trust_domain, "address": address}
-    write_private(folder / "coordinator.json", json.dumps(facts).encode())
+    check_address(address)
+    with (
+        _whole_or_nothing(folder),
+        contextlib.closing(Store.create(settings.store_url)) as store,
+        store.failures(),
+        contextlib.closing(store.writer()) as writer,
+    ):
+        writer.begin()
+        if writer.tree_size():
+            raise Refusal(
+                Kind.CONFLICT,
+                "LEDGER_NOT_EMPTY",
+                f"the store at {store.place} holds a ledger already: point database_url at an "
+                "empty one, or `restore` the coordinator that it is of",
+            )
+        house = _make(folder, trust_domain, address, adopted)
+        _first_entry(writer, house)
+        facts = {"trust_domain": trust_domain, "address": address}
+        write_private(folder / "coordinator.json", json.dumps(facts).encode())
+        writer.commit()
     return house
 
 
+def check_address(address: str) -> None:
+    """Refuses ADDRESS_INVALID where nobody could dial it."""
+    try:
+        addresses.split(address)
+    except ValueError as error:
+        raise Refusal(Kind.INVALID, "ADDRESS_INVALID", f"--address: {error}") from None
+
+
+def check_operator(trust_domain: str, operator: str) -> None:
+    """Refuses NAME_INVALID where an operator, or a federation, cannot have that name."""
+    check_trust_domain(trust_domain)
+    spiffe_id(trust_domain, "person", operator)
+
+
 def open_house(settings: Settings) -> House:
-    """Refuses where `init` has not been run."""
+    """Refuses NOT_FOUNDED where `init` has not been run, and KEYS_UNREADABLE where what it made is
+    not whole."""
     path = settings.state_dir / "coordinator.json"
-    if not path.exists():
+    if not path.exists() and not _parts(settings.state_dir):
         raise Refusal(
             Kind.NOT_READY,
             "NOT_FOUNDED",
@@ -112,6 +133,75 @@ def operator_token(
     return tokens.write(new.certified(house.address, house.authority.root_der, chain))
 
 
+def _parts(folder: Path) -> list[str]:
+    """What is there of a coordinator, besides its `coordinator.json`."""
+    names = (*KEYS, "ca", "coordinator.db")
+    return [name for name in names if os.path.lexists(folder / name)]
+
+
+def _require_nothing(folder: Path) -> None:
+    if (folder / "coordinator.json").exists():
+        raise Refusal(
+            Kind.CONFLICT,
+            "ALREADY_FOUNDED",
+            f"{folder} holds a coordinator: serve that one, or `restore` its newest backup where "
+            "its store is gone",
+        )
+    left = [name for name in _parts(folder) if name != "coordinator.db"]
+    if left:
+        raise Refusal(
+            Kind.CONFLICT,
+            "ALREADY_FOUNDED",
+            f"{folder} holds {', '.join(left)} of a coordinator, and no coordinator.json: restore "
+            "that file from the newest backup, or choose another state_dir; where an `init` was "
+            "cut off here, move what it left away",
+        )
+
+
+@contextlib.contextmanager
+def _whole_or_nothing(folder: Path) -> Iterator[None]:
+    """What is made in the folder within goes again where it fails; the folder too, if it was not
+    there. Refuses SETTINGS_INVALID where it can be none."""
+    new = [each for each in (folder, *folder.parents) if not os.path.lexists(each)]
+    before = set(folder.iterdir()) if folder.is_dir() else set()
+    try:
+        _make_folder(folder)
+        yield
+    except BaseException:
+        for path in set(folder.iterdir()) - before if folder.is_dir() else ():
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+        for each in new:
+            with contextlib.suppress(OSError):
+                each.rmdir()
+        raise
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise Refusal(
+            Kind.INVALID,
+            "SETTINGS_INVALID",
+            f"state_dir: expected a folder, or a place for one, got {folder}, and there is a file "
+            f"at {error.filename} or above it; name another",
+        ) from error
+
+
+def _make(folder: Path, trust_domain: str, address: str, adopted: Adopted | None) -> House:
+    """The CA and the keys."""
+    if adopted is None:
+        CertificateAuthority.create(folder / "ca", trust_domain)
+    else:
+        adopt(folder / "ca", trust_domain, adopted)
+    for name in KEYS:
+        write_private(folder / name, private_pem(Ed25519PrivateKey.generate()))
+    return _open(folder, trust_domain, address)
+
+
 def _open(folder: Path, trust_domain: str, address: str) -> House:
     ledger = Ledger(f"{trust_domain}/ledger", read_key(folder / "ledger.key"))
     signing_key = read_key(folder / "signing.key")
@@ -120,23 +210,13 @@ def _open(folder: Path, trust_domain: str, address: str) -> House:
     return House(trust_domain, address, authority, ledger, signing_key)
 
 
-def _first_entry(store: Store, house: House) -> None:
+def _first_entry(writer: Writer, house: House) -> None:
     said = pb.ParticipantEnrolled(
         name=house.name,
         role=pb.ROLE_OPERATOR,
         signing_key=house.signing_key.public_key().public_bytes_raw(),
     )
     envelope = statement.sign(statement.build(said, subjects(house)), house.signing_key)
-    writer = store.writer()
-    writer.begin()
-    if writer.tree_size():
-        writer.close()
-        raise Refusal(
-            Kind.CONFLICT,
-            "LEDGER_NOT_EMPTY",
-            f"the store at {store.place} holds a ledger already: point database_url at an empty "
-            "one",
-        )
     batch = Batch(writer, [])
     batch.append(
         envelope,
@@ -148,8 +228,6 @@ def _first_entry(store: Store, house: House) -> None:
     )
     batch.flush()
     writer.add(first_row(said))
-    writer.commit()
-    writer.close()
 
 
 def first_row(said: pb.ParticipantEnrolled) -> Participant:

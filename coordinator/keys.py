@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from coordinator.founding import House
     from coordinator.settings import Settings
 
+KEYS = ("ledger.key", "signing.key")
 _UNREADABLE = (
     OSError,
     ValueError,

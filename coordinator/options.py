@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ from coordinator.settings import CONFIG_VARIABLE, Settings
 from housecall.errors import Kind, Refusal
 from housecall.setting_names import require_known_variables, unknown_keys
 
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 PAGE = "docs/settings-coordinator.md"
 CONFIG = click.option(
     "--config",
@@ -45,14 +49,36 @@ def _wrong(error: ValueError) -> Refusal:
     return Refusal(Kind.INVALID, "SETTINGS_INVALID", f"settings: {error}")
 
 
-def file_failed(error: OSError) -> Refusal:
-    """A path that cannot be read or written is the operator's to mend."""
+def is_of_files(error: OSError) -> bool:
+    """Whether a path or a disk is what failed, not a network or this program."""
+    return error.filename is not None or error.errno in _NO_ROOM
+
+
+def file_failed(error: OSError, place: Path | None = None) -> Refusal:
+    """A path that cannot be read or written is the operator's to mend: the one that the error
+    names, else `place`."""
+    path = error.filename if error.filename is not None else place or "a file"
+    if error.errno in _NO_ROOM:
+        return Refusal(
+            Kind.EXHAUSTED,
+            "DISK_FULL",
+            f"no room at {path} ({error.strerror}): make room on that disk, and try again",
+        )
     return Refusal(
         Kind.INVALID,
         "FILE_FAILED",
-        f"cannot use {error.filename}: {error.strerror}; check the path and its rights, and run "
-        "this as the user that the coordinator runs as",
+        f"cannot use {path}: {error.strerror}; check the path and its rights, and run this as the "
+        "user that the coordinator runs as",
     )
+
+
+@contextmanager
+def files(place: Path) -> Iterator[None]:
+    """What the file system says no to at `place` is a refusal."""
+    try:
+        yield
+    except OSError as error:
+        raise file_failed(error, place) from error
 
 
 def settings_help() -> str:

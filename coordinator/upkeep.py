@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from coordinator.options import CONFIG, STATE, file_failed, read_settings
+from coordinator.options import CONFIG, STATE, files, read_settings
 from coordinator.settings import Settings
 from housecall.errors import Kind, Refusal
 from housecall.notify import notify
@@ -121,7 +121,7 @@ def backup(config: Path | None, state_dir: Path | None, out: Path) -> None:
     from coordinator.backup import back_up
 
     settings, began = read_settings(config, state_dir=state_dir), datetime.now(UTC)
-    with _files(), _room(out):
+    with files(out), _room(out):
         taken = back_up(settings, out)
     _note_backup(settings, began, taken.size)
     click.echo(f"{taken.size} entries, root {taken.root.hex()}, in {out}", err=True)
@@ -147,7 +147,7 @@ def restore(
     from coordinator import backup
 
     settings = read_settings(config, state_dir=state_dir)
-    with _files(), _alone(settings):
+    with files(settings.state_dir), _alone(settings):
         taken = backup.restore(settings, source, Progress(), archives)
     click.echo(f"{taken.size} entries, root {taken.root.hex()}: restored")
 
@@ -175,15 +175,6 @@ def _alone(settings: Settings) -> AbstractContextManager[object]:
     from coordinator.lock import hold
 
     return hold(settings.state_dir) if settings.store_url.startswith("sqlite") else nullcontext()
-
-
-@contextmanager
-def _files() -> Iterator[None]:
-    """What the file system says no to."""
-    try:
-        yield
-    except OSError as error:
-        raise file_failed(error) from error
 
 
 @contextmanager

@@ -106,9 +106,6 @@ def test_what_cannot_be_read_is_named(mine: Settings, name: str, how: str) -> No
     else:
         path.unlink()
     refusal = refused(mine)
-    if (name, how) == ("coordinator.json", "missing"):
-        assert refusal.code == "NOT_FOUNDED"
-        return
     assert (refusal.kind, refusal.code) == (Kind.NOT_READY, "KEYS_UNREADABLE")
     assert str(mine.state_dir / name.partition("/")[0]) in refusal.message
 
