@@ -101,11 +101,12 @@ def operator_token_command(
 ) -> None:
     """Print a join token for another operator: the way back in when the first one is lost."""
     from coordinator.founding import check_operator, open_house
-    from coordinator.keys import check_keys
+    from coordinator.keys import check_ca, check_keys
 
     settings = read_settings(config, state_dir=state_dir)
     house = open_house(settings)
     check_keys(settings, house)
+    check_ca(settings, house)
     check_operator(house.trust_domain, operator)
     with _place(token_out) as place:
         _show_token(settings, house, operator, place)
@@ -118,7 +119,7 @@ def operator_token_command(
 def serve(config: Path | None, state_dir: Path | None, listen: str | None) -> None:
     """Serve until SIGTERM or SIGINT, then drain and exit 0."""
     from coordinator.founding import open_house
-    from coordinator.keys import check_keys
+    from coordinator.keys import check_ca, check_keys
     from housecall import logs
 
     settings = read_settings(config, state_dir=state_dir, listen=listen)
@@ -127,6 +128,7 @@ def serve(config: Path | None, state_dir: Path | None, listen: str | None) -> No
         signal.signal(number, lambda *_: sys.exit(0))
     house = open_house(settings)
     check_keys(settings, house)
+    check_ca(settings, house, now=False)
     if settings.check_at_start:
         check_at_start(settings)
     asyncio.run(_serve(settings, house))

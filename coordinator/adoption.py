@@ -24,6 +24,8 @@ from housecall.errors import Kind, Refusal
 from housecall.identity import make_csr, new_tls_key, private_pem, spiffe_id, write_private
 
 LEAST_LIFE = timedelta(days=90)
+_NO_CHECK_TIME = 0x200000
+"""OpenSSL's X509_V_FLAG_NO_CHECK_TIME, which Python has no name for."""
 _PEM = serialization.Encoding.PEM
 
 
@@ -54,7 +56,7 @@ def adopt(folder: Path, trust_domain: str, adopted: Adopted) -> CertificateAutho
     _check(chain[0], key, root)
     with tempfile.TemporaryDirectory() as trial:
         _fill(Path(trial), chain, key, root)
-        _prove(CertificateAuthority(Path(trial)), trust_domain, Path(trial))
+        prove(CertificateAuthority(Path(trial)), trust_domain)
     _fill(folder, chain, key, root)
     return CertificateAuthority(folder)
 
@@ -114,15 +116,28 @@ def _check(
             )
 
 
-def _prove(authority: CertificateAuthority, trust_domain: str, folder: Path) -> None:
-    """A handshake as a site will make it. What a certificate lacks OpenSSL knows best."""
+def prove(authority: CertificateAuthority, trust_domain: str, *, now: bool = True) -> None:
+    """A handshake as a site will make it. What a certificate lacks OpenSSL knows best. Raises
+    Refusal CA_INVALID; unless `now` counts, not for what expired: the clock may be what is
+    wrong."""
+    if authority.issuing.not_valid_after_utc <= datetime.now(UTC):
+        if now:
+            raise _invalid(f"it expired on {authority.issuing.not_valid_after_utc:%Y-%m-%d}")
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        _shake_hands(authority, trust_domain, Path(folder), 0 if now else _NO_CHECK_TIME)
+
+
+def _shake_hands(
+    authority: CertificateAuthority, trust_domain: str, folder: Path, flags: int
+) -> None:
     key, chain = authority.server_pair(trust_domain)
     site_key, name = new_tls_key(), spiffe_id(trust_domain, "site", "trial")
     not_after = datetime.now(UTC) + LEAF_LIFE["site"]
     leaf = authority.certify(make_csr(site_key, name), name, not_after)
-    server = _context(ssl.PROTOCOL_TLS_SERVER, authority, folder, (key, chain))
+    server = _context(ssl.PROTOCOL_TLS_SERVER, authority, folder, (key, chain), flags)
     pair = (private_pem(site_key), authority.chain_pem(leaf).encode())
-    client = _context(ssl.PROTOCOL_TLS_CLIENT, authority, folder, pair)
+    client = _context(ssl.PROTOCOL_TLS_CLIENT, authority, folder, pair, flags)
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
     ends = [
         client.wrap_bio(to_client, to_server, server_hostname=SERVER_NAME),
@@ -142,10 +157,15 @@ def _prove(authority: CertificateAuthority, trust_domain: str, folder: Path) -> 
 
 
 def _context(
-    protocol: int, authority: CertificateAuthority, folder: Path, pair: tuple[bytes, bytes]
+    protocol: int,
+    authority: CertificateAuthority,
+    folder: Path,
+    pair: tuple[bytes, bytes],
+    flags: int,
 ) -> ssl.SSLContext:
     context = ssl.SSLContext(protocol)
     context.verify_mode = ssl.CERT_REQUIRED
+    context.verify_flags |= flags
     context.load_verify_locations(cadata=authority.root_pem.decode())
     write_private(folder / "trial.key", pair[0])
     write_private(folder / "trial.pem", pair[1])

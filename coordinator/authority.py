@@ -54,6 +54,11 @@ class CertificateAuthority:
         return CertificateAuthority(folder)
 
     @property
+    def fits(self) -> bool:
+        """Whether the issuing certificate is of the issuing key."""
+        return self.issuing.public_key() == self._key.public_key()
+
+    @property
     def root_der(self) -> bytes:
         return self.root.public_bytes(serialization.Encoding.DER)
 

@@ -205,9 +205,16 @@ def _make(folder: Path, trust_domain: str, address: str, adopted: Adopted | None
 def _open(folder: Path, trust_domain: str, address: str) -> House:
     ledger = Ledger(f"{trust_domain}/ledger", read_key(folder / "ledger.key"))
     signing_key = read_key(folder / "signing.key")
-    with readable(folder / "ca"):
-        authority = CertificateAuthority(folder / "ca")
+    authority = _opened_ca(folder / "ca")
     return House(trust_domain, address, authority, ledger, signing_key)
+
+
+def _opened_ca(folder: Path) -> CertificateAuthority:
+    for name in ("issuing.key", "issuing.pem", "root.pem"):
+        with readable(folder / name):
+            (folder / name).read_bytes()
+    with readable(folder):
+        return CertificateAuthority(folder)
 
 
 def _first_entry(writer: Writer, house: House) -> None:

@@ -16,6 +16,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from coordinator.adoption import prove
 from coordinator.store import Reader, Store
 from coordinator.store.databases import parse_url, place
 from housecall import statement
@@ -99,6 +100,21 @@ def check_keys(settings: Settings, house: House) -> None:
                 f"{settings.state_dir / name} is not of the coordinator whose ledger is at "
                 f"{store.place}: check database_url, or restore the file from the newest backup",
             )
+
+
+def check_ca(settings: Settings, house: House, *, now: bool = True) -> None:
+    """Refuses KEYS_UNREADABLE where nobody could be let in with the CA in the state folder; unless
+    `now` counts, not for what expired."""
+    folder, ca = settings.state_dir / "ca", house.authority
+    why = f"{folder / 'issuing.key'} is not the key of the certificate in {folder / 'issuing.pem'}"
+    if ca.fits:
+        try:
+            return prove(ca, house.trust_domain, now=now)
+        except Refusal as refusal:
+            why = f"issuing.pem and root.pem in {folder}: {refusal.message}"
+    raise Refusal(
+        Kind.NOT_READY, "KEYS_UNREADABLE", f"{why}: restore the files from the newest backup"
+    )
 
 
 def _opened(settings: Settings) -> Store:

@@ -65,12 +65,14 @@ def check_at_start(settings: Settings) -> None:
 def check(config: Path | None, state_dir: Path | None) -> None:
     """Rebuild the tables from the ledger in memory and compare; exit 5 where they differ."""
     from coordinator.founding import open_house
-    from coordinator.keys import check_keys
+    from coordinator.keys import check_ca, check_keys
     from coordinator.rebuild import check_store
     from coordinator.store import Store
 
     settings = read_settings(config, state_dir=state_dir)
-    check_keys(settings, open_house(settings))
+    house = open_house(settings)
+    check_keys(settings, house)
+    check_ca(settings, house)
     with closing(Store(settings.store_url)) as store:
         checked = check_store(store, Progress(), signatures=True)
     _require_equal(checked)

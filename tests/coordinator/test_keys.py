@@ -6,13 +6,15 @@ import contextlib
 import json
 import shutil
 import sqlite3
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from coordinator import authority
 from coordinator.backup import back_up, restore
 from coordinator.founding import found, open_house, operator_token
-from coordinator.keys import check_keys
+from coordinator.keys import check_ca, check_keys
 from coordinator.settings import Settings
 from coordinator.store import Store
 from housecall import statement
@@ -107,13 +109,50 @@ def test_what_cannot_be_read_is_named(mine: Settings, name: str, how: str) -> No
         path.unlink()
     refusal = refused(mine)
     assert (refusal.kind, refusal.code) == (Kind.NOT_READY, "KEYS_UNREADABLE")
-    assert str(mine.state_dir / name.partition("/")[0]) in refusal.message
+    named = name if how == "missing" else name.partition("/")[0]
+    assert f"{mine.state_dir / named} cannot be read" in refusal.message
 
 
 def test_the_programs_refuse_an_unreadable_key(tmp_path: Path) -> None:
     assert init(tmp_path, 1).returncode == 0
     (tmp_path / "signing.key").write_text("garbage")
     require_refused(tmp_path, "KEYS_UNREADABLE", str(tmp_path / "signing.key"))
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (["issuing.key"], "is not the key of the certificate in"),
+        (["issuing.key", "issuing.pem"], "do not hold in a handshake"),
+        (["root.pem"], "do not hold in a handshake"),
+    ],
+)
+def test_a_ca_that_lets_nobody_in_is_refused(
+    tmp_path: Path, other: Settings, names: list[str], words: str
+) -> None:
+    assert init(tmp_path / "mine", 1).returncode == 0
+    for name in names:
+        shutil.copy(other.state_dir / "ca" / name, tmp_path / "mine" / "ca")
+    require_refused(tmp_path / "mine", "KEYS_UNREADABLE", words, names[-1])
+
+
+def test_a_clock_that_is_wrong_does_not_make_a_ca_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine that starts with one serves as soon as it is set."""
+    made = Settings(state_dir=tmp_path / "made")
+    monkeypatch.setattr(authority, "BACKDATE", timedelta(days=-1))
+    house = found(made, "test", "127.0.0.1:1")
+    check_ca(made, house, now=False)
+    with pytest.raises(Refusal, match="not yet valid"):
+        check_ca(made, house)
+    monkeypatch.undo()
+    monkeypatch.setattr(authority, "ISSUING_LIFE", timedelta(seconds=-1))
+    shutil.rmtree(made.state_dir)
+    house = found(made, "test", "127.0.0.1:1")
+    check_ca(made, house, now=False)
+    with pytest.raises(Refusal, match="expired"):
+        check_ca(made, house)
 
 
 def test_a_store_that_is_gone_is_restored(tmp_path: Path) -> None:
