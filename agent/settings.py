@@ -6,11 +6,10 @@ Every field's docstring is its help text; `docs/settings-agent.md` has a row for
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -25,7 +24,8 @@ from housecall import scraping, tracing
 from housecall.errors import Kind, Refusal
 from housecall.proxy import parse
 from housecall.service_secrets import credentials
-from housecall.setting_names import require_known_variables, unknown_keys
+from housecall.setting_errors import masked, refusal_for, require_file
+from housecall.setting_names import require_known_variables
 
 DEFAULT_FILE = Path("/etc/housecall/agent.toml")
 PREFIX = "HOUSECALL_AGENT_"
@@ -176,9 +176,9 @@ class Settings(BaseSettings):
 
 def load(file: Path | None) -> Settings:
     """Settings of `file` (else the default one if it is there) and of the environment. Raises
-    Refusal SETTINGS_INVALID, whose last clause says what to do."""
-    if file is not None and not file.is_file():
-        raise _invalid(f"settings file {file}: expected a file, found none; check --config")
+    Refusal CONFIG_MISSING or SETTINGS_INVALID, whose last clause says what to do."""
+    if file is not None:
+        require_file(file)
     require_known_variables(Settings, PAGE, CONFIG_VARIABLE)
     chosen = file or (DEFAULT_FILE if DEFAULT_FILE.is_file() else None)
 
@@ -187,17 +187,8 @@ def load(file: Path | None) -> Settings:
 
     try:
         return FromFile()
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
-        if first["type"] == "extra_forbidden":
-            raise unknown_keys(Settings, [name], PAGE) from error
-        raise _invalid(
-            f"setting {name} (or {PREFIX}{name.upper()}): {first['msg']}, got "
-            f"{masked(repr(first['input']))}; see {PAGE}"
-        ) from error
     except ValueError as error:
-        raise _invalid(f"settings file {chosen}: expected TOML, got {error}; see {PAGE}") from error
+        raise refusal_for(error, Settings, PAGE, chosen) from error
 
 
 def listing() -> list[tuple[str, str, str, str]]:
@@ -210,11 +201,6 @@ def listing() -> list[tuple[str, str, str, str]]:
 
 def _shown(value: object) -> str:
     return "" if value in (None, "", []) else str(value)
-
-
-def masked(text: str) -> str:
-    """Without the user and password of a URL in it."""
-    return re.sub(r"^(.*?//)?.*@", r"\1***@", text, flags=re.DOTALL)
 
 
 def _invalid(message: str) -> Refusal:

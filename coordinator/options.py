@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import click
-from pydantic import ValidationError
 
-from coordinator.settings import CONFIG_VARIABLE, Settings
+from coordinator.settings import CONFIG_VARIABLE, DEFAULT_CONFIG, Settings
 from housecall.errors import Kind, Refusal
-from housecall.setting_names import require_known_variables, unknown_keys
+from housecall.setting_errors import refusal_for, require_file
+from housecall.setting_names import require_known_variables
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 PAGE = "docs/settings-coordinator.md"
@@ -30,23 +30,17 @@ STATE = click.option(
 
 def read_settings(config: Path | None, **overrides: Any) -> Settings:
     """The settings; refuses CONFIG_MISSING and SETTINGS_INVALID."""
-    if config is not None:
-        if not config.is_file():
-            raise Refusal(Kind.NOT_FOUND, "CONFIG_MISSING", f"there is no file {config}")
-        os.environ[CONFIG_VARIABLE] = str(config)
+    named = config or os.environ.get(CONFIG_VARIABLE)
+    if named:
+        require_file(Path(named))
+        os.environ[CONFIG_VARIABLE] = str(named)
     require_known_variables(Settings, PAGE, CONFIG_VARIABLE)
     try:
         return Settings(**{name: value for name, value in overrides.items() if value is not None})
     except ValueError as error:
-        raise _wrong(error) from error
-
-
-def _wrong(error: ValueError) -> Refusal:
-    found = error.errors() if isinstance(error, ValidationError) else []
-    unknown = [str(each["loc"][0]) for each in found if each["type"] == "extra_forbidden"]
-    if unknown:
-        return unknown_keys(Settings, unknown, PAGE)
-    return Refusal(Kind.INVALID, "SETTINGS_INVALID", f"settings: {error}")
+        file = Path(named or DEFAULT_CONFIG)
+        # Without its cause, which shows the values.
+        raise refusal_for(error, Settings, PAGE, file, secret=["database_url"]) from None
 
 
 def is_of_files(error: OSError) -> bool:
@@ -82,8 +76,10 @@ def files(place: Path) -> Iterator[None]:
 
 
 def settings_help() -> str:
-    """Each setting with its variable, for `--help`."""
+    """Each setting with its variable and its default, for `--help`."""
     lines = ["\b", "Settings (TOML file, or environment):"]
     for name, field in Settings.model_fields.items():
-        lines += [f"  {name} (HOUSECALL_COORDINATOR_{name.upper()})", f"      {field.description}"]
+        default = f" [default: {field.default}]" if field.default not in (None, "") else ""
+        lines += [f"  {name} (HOUSECALL_COORDINATOR_{name.upper()})"]
+        lines += [f"      {field.description}{default}"]
     return "\n".join(lines)

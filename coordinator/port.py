@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import socket
 import threading
 from datetime import UTC, datetime
 from typing import Any
@@ -12,6 +13,7 @@ from cryptography import x509
 
 from coordinator.founding import House
 from coordinator.settings import Settings
+from housecall import addresses
 from housecall.errors import Kind, Refusal
 from housecall.identity import renew_after
 from housecall.rpc import MAX_MESSAGE_BYTES
@@ -72,5 +74,22 @@ def listen(server: grpc.aio.Server, address: str, house: House) -> int:
         raise Refusal(
             Kind.UNAVAILABLE,
             "CANNOT_LISTEN",
-            f"cannot listen on {address}: is another program using that port? ({error})",
+            f"cannot listen on {address}: {_reason(address) or error}; is another program using "
+            "that port, or the address not of this machine? Correct the setting listen",
         ) from error
+
+
+def _reason(address: str) -> str:
+    """What the system says to it: gRPC does not tell. Nothing where it says yes."""
+    host, port = addresses.split(address, least_port=0)
+    try:
+        for family, kind, protocol, _, place in socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        ):
+            with socket.socket(family, kind, protocol) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(place)
+                probe.listen()
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""

@@ -17,7 +17,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from housecall import scraping, tracing
+from housecall import addresses, scraping, tracing
 from housecall.service_secrets import credentials
 
 CONFIG_VARIABLE = "HOUSECALL_COORDINATOR_CONFIG"
@@ -57,7 +57,9 @@ class Settings(BaseSettings):
         description="How often a quiet connection is pinged; a peer that is gone without a word is "
         "noticed half as long after.",
     )
-    log_level: str = Field(default="info", description="debug, info, warning or error.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="debug, info, warning or error."
+    )
     log_format: Literal["json", "text"] = Field(
         default="json", description="json: one object a line; text: the same for people."
     )
@@ -97,9 +99,24 @@ class Settings(BaseSettings):
             raise ValueError("expected an absolute path other than state_dir")
         return value
 
-    @field_validator("metrics_listen")
+    @field_validator("listen")
     @classmethod
     def _listen(cls, value: str) -> str:
+        addresses.split(value, least_port=0)
+        return value
+
+    @field_validator("database_url")
+    @classmethod
+    def _database(cls, value: str) -> str:
+        if value:  # a start without one should not wait for it
+            from coordinator.store.databases import parse_url
+
+            parse_url(value)
+        return value
+
+    @field_validator("metrics_listen")
+    @classmethod
+    def _metrics(cls, value: str) -> str:
         return scraping.checked(value)
 
     @field_validator("trace_endpoint")

@@ -15,6 +15,7 @@ was stopped or cut off in the middle of a batch does not hold up the others:
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 from typing import Any
 
@@ -47,13 +48,35 @@ def parse_url(text: str) -> URL:
     """An SQLAlchemy URL of a database that is known here; plain `postgresql://` is psycopg's."""
     try:
         url = make_url(text)
-    except exc.ArgumentError as error:
-        raise _url_refusal("that is no URL") from error
+    except exc.ArgumentError:
+        raise _url_refusal("got what is no URL") from None
+    except ValueError:  # it shows what stands before it, as a password with an unquoted character
+        raise _url_refusal(
+            "got one whose port is no number; a password has %23, %2F, %3F, %40 for #, /, ?, @"
+        ) from None
     if url.drivername in ("postgres", "postgresql"):
         url = url.set(drivername="postgresql+psycopg")
     if url.drivername not in ("sqlite", "postgresql+psycopg"):
         raise _url_refusal(f"got one that begins with {url.drivername}")
+    if url.drivername != "sqlite":
+        _check_words(url)
     return url
+
+
+def _check_words(url: URL) -> None:
+    """What stands after `?` goes to libpq, which refuses words that it does not know."""
+    from psycopg.pq import Conninfo
+
+    known = [option.keyword.decode() for option in Conninfo.get_defaults()]
+    for word in url.query:
+        if word not in known:
+            near = "".join(f", most like {it}" for it in difflib.get_close_matches(word, known, 1))
+            # Not shown: behind an unquoted question mark it may be a password's end.
+            raise _url_refusal(f"got a word after ? that libpq does not know{near}")
+    try:
+        url.get_dialect()().create_connect_args(url)
+    except (exc.ArgumentError, ValueError):
+        raise _url_refusal("got hosts and ports that do not fit each other") from None
 
 
 def place(url: URL) -> str:
