@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
+from housecall.rpc import RENEWAL
+
 BASE_S, CAP_S = 0.5, 60.0
 GOOD_S = 60.0
 """A stream that held this long was a good one: the next wait is short again."""
@@ -18,7 +20,7 @@ FINAL: dict[str, str] = {
     "RECEIPT_INVALID": "it gives receipts that do not hold",
     "REVOKED": "this site was revoked",
     "WRONG_CA": "it is not certified by the CA pinned at enrolment",
-    "CERTIFICATE_EXPIRED": "this site must be enrolled anew",
+    "CERTIFICATE_EXPIRED": f"a certificate ran out; where it is this site's own, {RENEWAL}",
     "UNAUTHENTICATED": "the coordinator does not know this certificate",
     "NOT_ALLOWED": "this certificate may not open a site's stream",
 }

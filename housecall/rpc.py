@@ -108,17 +108,23 @@ def bounded(channel: grpc.Channel) -> grpc.Channel:
     return grpc.intercept_channel(channel, _Deadline())
 
 
+RENEWAL = (
+    "ask the operator for a token made with --renew, leave the identity folder where it is, and "
+    "run `enroll` with that token"
+)
+"""What mends an identity whose certificate ran out. Its keys are good: revoking them, or moving
+them away, would lose what was signed by them and not sent."""
 _TLS_PROBLEMS: tuple[tuple[str, str, str], ...] = (
     ("not yet valid", "CLOCK_SKEW", "a certificate is not valid yet: check this machine's clock"),
     (
         "has expired",
         "CERTIFICATE_EXPIRED",
-        "a certificate has expired: check the clock; enrol anew",
+        f"a certificate has expired: check the clock; where it is this side's own, {RENEWAL}",
     ),
     (
         "certificate_expired",
         "CERTIFICATE_EXPIRED",
-        "this side's certificate has expired: enrol anew",
+        f"this side's certificate has expired: check the clock; else {RENEWAL}",
     ),
     ("ertificate", "WRONG_CA", "it is not certified by the CA pinned at enrolment"),
     ("andshake", "TLS_FAILED", "the TLS handshake failed"),

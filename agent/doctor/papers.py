@@ -13,8 +13,12 @@ from agent.doctor.finding import Verdict, fail, ok, warn
 from agent.doctor.scene import Scene
 from housecall.errors import Kind
 from housecall.identity import Identity, certificate_name, renew_after
+from housecall.rpc import RENEWAL
 
-_ANEW = "ask the operator for a new join token, move the identity folder away, and enrol again"
+_ANEW = (
+    "ask the operator to revoke this name and for a new join token, move the identity folder away, "
+    "and enrol again"
+)
 
 
 def identity(scene: Scene) -> Verdict:
@@ -30,7 +34,7 @@ def identity(scene: Scene) -> Verdict:
         return fail(Kind.UNAUTHENTICATED, what, "set the clock")
     if now > last:
         what = f"the certificate of {own.name} ended {_day(last)}"
-        return fail(Kind.UNAUTHENTICATED, what, f"is the clock right? Else {_ANEW}")
+        return fail(Kind.UNAUTHENTICATED, what, f"is the clock right? Else {RENEWAL}")
     due = renew_after(leaf)
     if now > due:
         what = f"{own.name}, valid until {_day(last)}, due for renewal since {_day(due)}"

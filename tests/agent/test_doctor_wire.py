@@ -13,12 +13,14 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
+from agent.backoff import FINAL
 from agent.doctor import screen, wire
 from agent.doctor.examination import CHECKS, chosen, exit_code, first_failure
 from agent.doctor.finding import Level
 from agent.doctor.scene import Address
 from housecall.errors import EXIT_CODES, Kind
 from housecall.identity import make_csr, new_tls_key, private_pem, write_private
+from housecall.rpc import RENEWAL
 from housecall.v1 import statements_pb2 as pb
 from tests.agent.patient import (
     PASSWORD,
@@ -168,7 +170,8 @@ def test_a_site_whose_certificate_ran_out(coordinator: World, site: Patient) -> 
     assert first.verdict.found.endswith("is of our CA, and hung up on this site's certificate")
     found = site.look("identity", "clock")
     assert levels(found, "identity", "tcp", "tls", "coordinator") == [FAILED, OK, FAILED, SKIPPED]
-    assert "join token" in found["identity"].fix
+    assert found["identity"].fix == f"is the clock right? Else {RENEWAL}"
+    assert "leave the identity folder where it is" in FINAL["CERTIFICATE_EXPIRED"]
     assert exit_code(site.findings("identity")) == EXIT_CODES[Kind.UNAUTHENTICATED]
 
 
