@@ -28,6 +28,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import re
 import signal
 import sys
 import threading
@@ -40,7 +41,8 @@ import click
 
 from agent.disk import unusable
 from agent.settings import CONFIG_VARIABLE, Settings, listing, load
-from housecall.errors import EXIT_CODES, Refusal
+from housecall.errors import EXIT_CODES, Kind, Refusal
+from housecall.identity import split_id
 from housecall.service import Service
 from housecall.service_commands import service_commands
 
@@ -134,10 +136,13 @@ def settings(config: Path | None) -> None:
 def trust(name: str, enrolment_digest: str, config: Path | None) -> None:
     """Trust a new enrolment of NAME (a SPIFFE id), after asking them by another way."""
     from agent.journal import Journal
+    from agent.journal_file import require_served
 
-    journal = Journal(load(config).state_dir / "journal.sqlite")
-    journal.trust(name, enrolment_digest)
-    journal.close()
+    _require_signer(name, enrolment_digest)
+    path = load(config).state_dir / "journal.sqlite"
+    require_served(path)
+    with closing(Journal(path)) as journal:
+        journal.trust(name, enrolment_digest)
     click.echo(f"trusted: {name} as enrolled in {enrolment_digest}")
 
 
@@ -185,6 +190,25 @@ def doctor(names: tuple[str, ...], output: str, bundle: Path | None, config: Pat
 
 for command in service_commands(Service("housecall-agent", "agent.toml"), _refusing):
     main.add_command(command)
+
+
+def _require_signer(name: str, enrolment_digest: str) -> None:
+    """What a signer can be called, and the digest of an envelope: both as a refusal says them."""
+    kind = split_id(name)[1]
+    if kind not in ("person", "site"):
+        raise Refusal(
+            Kind.INVALID,
+            "NAME_INVALID",
+            f"name {name!r}: expected a person or a site, got a {kind}; the refusal SIGNER_CHANGED "
+            "has the name",
+        )
+    if not re.fullmatch(r"sha256:[0-9a-f]{64}", enrolment_digest):
+        raise Refusal(
+            Kind.INVALID,
+            "DIGEST_INVALID",
+            f"digest: expected sha256:<64 hex digits>, got {enrolment_digest[:80]!r}; the refusal "
+            "SIGNER_CHANGED has the digest",
+        )
 
 
 def _enrol_once(settings: Settings) -> None:

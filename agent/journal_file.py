@@ -3,6 +3,8 @@ transaction, copied while it is in use.
 
     JOURNAL_NEWER      a newer agent wrote it
     JOURNAL_FOREIGN    another program's database, or no database at all
+    JOURNAL_OLDER      an older agent wrote it, and may be running: only `serve` brings it on
+    JOURNAL_MISSING    it is not there, and `serve` alone makes one
     JOURNAL_DAMAGED    it is cut off, its pages contradict each other, or it is gone
     JOURNAL_UNUSABLE   the disk does not let it be read or written now, or another program holds it
     DISK_FULL          there is no room to open it
@@ -58,6 +60,34 @@ def schema_of(path: Path) -> int:
         return 0
     with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db, _told(path):
         return _examined(db, path)
+
+
+def require_served(path: Path) -> None:
+    """For who writes beside an agent: the journal is there, and of the schema that this program
+    writes. Refuses, and leaves it as it is, so that no agent of an older version finds its journal
+    changed under it. Raises OSError where it may not be written, and `Refusal` as `open_journal`
+    does."""
+    if path.is_file():
+        os.close(os.open(path, os.O_RDWR))
+    if not (version := schema_of(path)):
+        raise missing(path)
+    if version < SCHEMA_VERSION:
+        raise Refusal(
+            Kind.NOT_READY,
+            "JOURNAL_OLDER",
+            f"{path}: expected schema version {SCHEMA_VERSION}, got {version}: an older agent "
+            "wrote it; restart the agent first, which brings it on",
+        )
+
+
+def missing(path: Path) -> Refusal:
+    """There is no journal, and there was none."""
+    return Refusal(
+        Kind.NOT_FOUND,
+        "JOURNAL_MISSING",
+        f"{path}: expected a journal, got none; is the setting state_dir right, which says "
+        f"{path.parent}? The agent's first start makes the journal",
+    )
 
 
 def is_lost(path: Path) -> bool:
@@ -130,7 +160,7 @@ def _version(db: sqlite3.Connection, path: Path) -> int:
         raise Refusal(
             Kind.NOT_READY,
             "JOURNAL_NEWER",
-            f"{path.name}: expected schema version {SCHEMA_VERSION} or older, got {version}: "
+            f"{path}: expected schema version {SCHEMA_VERSION} or older, got {version}: "
             "a newer agent wrote it; install that version again",
         )
     return version
@@ -156,8 +186,9 @@ def _foreign(path: Path, got: str) -> Refusal:
     return Refusal(
         Kind.CONFLICT,
         "JOURNAL_FOREIGN",
-        f"{path.name}: expected an agent's journal, got {got}, and left it as it is; is state_dir "
-        "right? Where it is, move the file away, then `housecall-agent recover-journal`",
+        f"{path}: expected an agent's journal, got {got}, and left it as it is; is the setting "
+        f"state_dir right, which says {path.parent}? Where it is, move the file away, then "
+        "`housecall-agent recover-journal`",
     )
 
 
@@ -165,7 +196,7 @@ def _damaged(path: Path, got: str) -> Refusal:
     return Refusal(
         Kind.CONFLICT,
         "JOURNAL_DAMAGED",
-        f"{path.name}: expected a whole journal, got {got}, and left it as it is; stop the agent, "
+        f"{path}: expected a whole journal, got {got}, and left it as it is; stop the agent, "
         "then `housecall-agent recover-journal` saves what can be read, over the last backup",
     )
 
@@ -174,6 +205,6 @@ def _unusable(path: Path, got: str) -> Refusal:
     return Refusal(
         Kind.UNAVAILABLE,
         "JOURNAL_UNUSABLE",
-        f"{path.name}: expected to read and write it, got: {got}; see that the folder can be "
+        f"{path}: expected to read and write it, got: {got}; see that the folder can be "
         "written, that no other program has the file open, and the kernel's log for the disk",
     )

@@ -20,7 +20,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.journal_file import BACKUP, SQLITE_MAGIC, is_lost, open_journal
+from agent.journal_file import BACKUP, SQLITE_MAGIC, is_lost, missing, open_journal
 from agent.journal_schema import SCHEMA_VERSION
 from housecall.errors import Kind, Refusal
 from housecall.files import sync
@@ -67,9 +67,7 @@ def salvage(path: Path) -> Salvaged:
 
 def _require_damaged(path: Path) -> None:
     if not path.exists() and not is_lost(path):
-        raise Refusal(
-            Kind.NOT_FOUND, "JOURNAL_MISSING", f"{path.name}: expected a journal, got none"
-        )
+        raise missing(path)
     try:
         open_journal(path).close()
     except Refusal as refusal:
@@ -77,7 +75,9 @@ def _require_damaged(path: Path) -> None:
             raise
         return
     raise Refusal(
-        Kind.CONFLICT, "JOURNAL_WHOLE", f"{path.name}: expected a damaged journal, got a whole one"
+        Kind.CONFLICT,
+        "JOURNAL_WHOLE",
+        f"{path}: expected a damaged journal, got a whole one; `housecall-agent serve`",
     )
 
 

@@ -21,6 +21,7 @@ from housecall.errors import Refusal
 from tests.faults.disks import Disk
 
 NAME = "journal.sqlite"
+DIGEST = f"sha256:{'e' * 64}"
 EXECUTION = Execution(1, 2, "sha256:m", "north/1", "BENCHMARK")
 
 
@@ -77,7 +78,7 @@ def gone_with_its_backup(state: Path) -> None:
 def test_a_journal_that_was_lost(state: Path, hurt: Callable[[Path], None]) -> None:
     hurt(state)
     before = content(state)
-    code, text = said("trust", "spiffe://x/person/carla", "sha256:e")
+    code, text = said("trust", "spiffe://x/person/carla", DIGEST)
     assert (code, "[JOURNAL_DAMAGED]" in text) == (5, True)
     assert "`housecall-agent recover-journal`" in text
     with pytest.raises(Refusal, match="recover-journal"):
@@ -104,7 +105,7 @@ def folder(state: Path) -> None:
 @pytest.mark.parametrize("hurt", [letter, folder])
 def test_something_else_in_its_place(state: Path, hurt: Callable[[Path], None]) -> None:
     hurt(state)
-    for words in (("trust", "spiffe://x/person/carla", "sha256:e"), ("recover-journal",)):
+    for words in (("trust", "spiffe://x/person/carla", DIGEST), ("recover-journal",)):
         code, text = said(*words)
         assert (code, "[JOURNAL_FOREIGN]" in text) == (5, True)
     shutil.move(state / NAME, state.parent / "moved")
@@ -126,12 +127,12 @@ def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Disk]:
 @pytest.mark.parametrize("leave", [0, 4096, 32768])
 def test_a_disk_that_is_full_at_the_start(disk: Disk, leave: int) -> None:
     disk.fill(leave)
-    code, text = said("trust", "spiffe://x/person/carla", "sha256:e")
+    code, text = said("trust", "spiffe://x/person/carla", DIGEST)
     assert (code, "[DISK_FULL]" in text) == (7, True), text
     checked = said("doctor", "--check", "journal")[1]
     assert "recover-journal" not in checked, "it is whole"
     disk.free()
-    assert said("trust", "spiffe://x/person/carla", "sha256:e")[0] == 0
+    assert said("trust", "spiffe://x/person/carla", DIGEST)[0] == 0
 
 
 def test_a_disk_that_may_not_be_written(disk: Disk) -> None:
@@ -139,7 +140,7 @@ def test_a_disk_that_may_not_be_written(disk: Disk) -> None:
     for words in (
         ("serve",),
         ("recover-journal",),
-        ("trust", "spiffe://x/person/carla", "sha256:e"),
+        ("trust", "spiffe://x/person/carla", DIGEST),
     ):
         code, text = said(*words)
         assert (code, "[STATE_UNUSABLE]" in text) == (4, True), text

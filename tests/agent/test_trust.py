@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ from click.testing import CliRunner
 
 from agent.__main__ import main
 from agent.journal import Journal
+from agent.journal_file import schema_of
 from agent.records import Execution
 from agent.registry import require_same_person
 from agent.untaken import Untaken
@@ -55,6 +57,29 @@ def test_another_enrolment_waits_for_a_person(tmp_path: Path) -> None:
     with closing(Journal(tmp_path / "journal.sqlite")) as journal:
         require_same_person(journal, another)
         require_same_person(journal, first)
+
+
+def test_a_trust_that_could_do_nothing_is_refused(tmp_path: Path) -> None:
+    config, state, digest = tmp_path / "agent.toml", tmp_path / "state", f"sha256:{'b' * 64}"
+    config.write_text(f'state_dir = "{state}"\n')
+
+    def refused(name: str, enrolment: str, exit_code: int, code: str) -> str:
+        said = CliRunner().invoke(main, ["trust", name, enrolment, "--config", str(config)])
+        assert (said.exit_code, f"[{code}]" in said.output) == (exit_code, True), said.output
+        return said.output
+
+    assert str(state) in refused(MONA, digest, 3, "JOURNAL_MISSING")
+    assert not state.exists()
+    Journal(state / "journal.sqlite").close()
+    for name in ("x", "person/mona", "spiffe://test/coordinator", "spiffe://test/join/mona"):
+        refused(name, digest, 2, "NAME_INVALID")
+    for enrolment in ("y", "sha256:", f"sha256:{'B' * 64}", f"{digest}0"):
+        refused(MONA, enrolment, 2, "DIGEST_INVALID")
+    with closing(sqlite3.connect(state / "journal.sqlite")) as older:
+        older.execute("UPDATE facts SET value = '2' WHERE name = 'schema_version'")
+        older.commit()
+    assert "restart the agent first" in refused(MONA, digest, 6, "JOURNAL_OLDER")
+    assert schema_of(state / "journal.sqlite") == 2, "it is left as it was"
 
 
 def test_a_trust_that_is_given_in_the_same_moment_is_noticed(
