@@ -96,7 +96,7 @@ def _begin_trace(settings: Settings) -> None:
     envvar="HOUSECALL_SOCKET",
     default=DEFAULT_SOCKET,
     show_default=True,
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, readable=False),  # connect.py asks whether it may be used
     help="Unix socket of the site's agent [env HOUSECALL_SOCKET].",
 )
 @click.option(

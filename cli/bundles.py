@@ -109,9 +109,10 @@ def ledger_key(settings: Settings, given: str | None) -> str:
 
 def _site_key(settings: Settings) -> str:
     """At a site: the key that its agent pinned; "" where there is no agent."""
-    if not settings.socket.exists():
-        return ""
     from cli import connect
+
+    if not connect.has_socket(settings):
+        return ""
     from housecall.v1 import site_pb2, site_pb2_grpc
 
     with connect.site(settings) as end:

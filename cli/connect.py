@@ -8,10 +8,13 @@ person's own identity. Reads that both answer go to the coordinator when there i
 from __future__ import annotations
 
 import contextlib
+import grp
 import os
+import pwd
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
@@ -86,7 +89,7 @@ class End:
 def site(settings: Settings) -> Iterator[End]:
     """The agent of the site that this machine belongs to."""
     path = settings.socket.absolute()
-    if not path.exists():
+    if not has_socket(settings):
         raise Refusal(
             Kind.NOT_READY,
             "NO_AGENT",
@@ -94,14 +97,47 @@ def site(settings: Settings) -> Iterator[End]:
             "the socket by --socket or HOUSECALL_SOCKET",
         )
     if not os.access(path, os.R_OK | os.W_OK):
-        raise Refusal(
-            Kind.NOT_ALLOWED,
-            "SOCKET_DENIED",
-            f"no access to the agent's socket {path}: ask to be added to the group that owns it",
-        )
+        raise _denied(path)
     peer = f"agent at {path}"
     with bounded(grpc.insecure_channel(f"unix:{path}", options=CHANNEL_OPTIONS)) as channel:
         yield End(channel, peer, partial(refusals, peer), at_site=True)
+
+
+def has_socket(settings: Settings) -> bool:
+    """Refuses with SOCKET_DENIED where this user may not even look."""
+    try:
+        settings.socket.stat()
+    except PermissionError:
+        raise _denied(settings.socket.absolute()) from None
+    except OSError:
+        return False
+    return True
+
+
+def _denied(path: Path) -> Refusal:
+    user = f"user {os.geteuid()}"
+    with contextlib.suppress(KeyError):
+        user = pwd.getpwuid(os.geteuid()).pw_name
+    group, way = _nearest(path).stat().st_gid, "give the socket a group by the setting socket_group"
+    if group:  # root's own is nobody's to join
+        with contextlib.suppress(KeyError):
+            way = f"`usermod -aG {grp.getgrgid(group).gr_name} {user}`, which counts from the next "
+            way += "login on"
+    return Refusal(
+        Kind.NOT_ALLOWED,
+        "SOCKET_DENIED",
+        f"agent's socket {path}: expected one that {user} may use, got no right to; ask who "
+        f"administers this machine: {way}",
+    )
+
+
+def _nearest(path: Path) -> Path:
+    """The socket, or of the folders that it lies in the last that this user may look at."""
+    for each in (path, *path.parents):
+        with contextlib.suppress(OSError):
+            each.stat()
+            return each
+    return path
 
 
 @contextlib.contextmanager
@@ -137,7 +173,7 @@ def reads_at_site(settings: Settings) -> bool:
     """Whether reads go to the agent. Refuses where there is neither end."""
     if settings.profile or (settings.enrolled and not settings.socket_chosen):
         return False
-    if settings.socket_chosen or settings.socket.exists():
+    if settings.socket_chosen or has_socket(settings):
         return True
     raise Refusal(
         Kind.NOT_READY,

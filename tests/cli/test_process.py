@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import grp
 import os
 import pty
+import pwd
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -40,6 +45,32 @@ def on_a_terminal(world: World, words: tuple[str, ...], typed: bytes) -> tuple[i
             break
     os.close(ours)
     return process.wait(30), screen.decode()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can run it as somebody else")
+@pytest.mark.parametrize("shut", ["folder", "socket"])
+def test_who_is_not_in_the_sockets_group_is_told_the_way_in(shut: str) -> None:
+    """Below /tmp itself: the folders of tests are root's alone."""
+    group, user = grp.getgrnam("daemon"), pwd.getpwnam("nobody")
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made) / "run"
+        folder.mkdir()
+        Path(made).chmod(0o755)
+        with socket.socket(socket.AF_UNIX) as agent:
+            agent.bind(str(folder / "agent.sock"))
+            for path in (folder, folder / "agent.sock"):
+                os.chown(path, -1, group.gr_gid)
+            (folder / "agent.sock").chmod(0o660)
+            folder.chmod(0o750 if shut == "folder" else 0o755)
+            for words in (("site", "status"), ("benchmark", "ls")):
+                done = subprocess.run(
+                    [*HOUSECALL, "--socket", str(folder / "agent.sock"), *words],
+                    user=user.pw_uid, group=user.pw_gid, extra_groups=[], capture_output=True,
+                    env={**os.environ, "HOUSECALL_HOME": f"{made}/home"}, text=True,
+                )  # fmt: skip
+                assert done.returncode == 4, done.stderr
+                assert "[SOCKET_DENIED]" in done.stderr
+                assert f"usermod -aG {group.gr_name} {user.pw_name}" in done.stderr
 
 
 def test_enter_is_no(at_site: World) -> None:
