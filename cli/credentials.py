@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from housecall.credentials import damaged
 from housecall.errors import Refusal
 
 NOTE = "renew-after"
@@ -42,7 +43,10 @@ def _renew_after(folder: Path) -> float:
 
     from housecall.identity import renew_after, write_private
 
-    chain = x509.load_pem_x509_certificates((folder / "chain.pem").read_bytes())
+    try:
+        chain = x509.load_pem_x509_certificates((folder / "chain.pem").read_bytes())
+    except ValueError as error:
+        raise damaged(folder, ValueError("chain.pem holds no certificates")) from error
     due = renew_after(chain[0]).timestamp()
     write_private(note, f"{version} {due}".encode())
     return due

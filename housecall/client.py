@@ -7,6 +7,7 @@ checks its receipt, `enrol` turns a join token into an identity, `renew` renews 
 from __future__ import annotations
 
 import dataclasses
+import json
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -153,8 +154,14 @@ def renew(identity: Identity, folder: Path) -> Identity:
 
 
 def _check_ran_out(folder: Path, name: str) -> None:
-    """The identity in the folder is of this name, and can no longer be renewed."""
-    held = Identity.load(folder)
+    """The identity in the folder is of this name, and can no longer be renewed: its certificate ran
+    out, or a part of it is lost that is not a key."""
+    try:
+        held = Identity.load(folder)
+    except Refusal:
+        if _keys(folder) is None or _name(folder) != name:
+            raise
+        return
     until = held.certificate.not_valid_after_utc
     if until > datetime.now(UTC):
         expected, got = "no identity, or one whose certificate ran out", f"one until {until}"
@@ -172,16 +179,34 @@ def _check_ran_out(folder: Path, name: str) -> None:
 def _pending_keys(folder: Path) -> tuple[ec.EllipticCurvePrivateKey, Ed25519PrivateKey]:
     """Keys from an enrolment that was cut off or whose certificate ran out, or new ones, on disk
     either way."""
-    tls_path, signing_path = folder / "tls.key", folder / "signing.key"
-    if tls_path.exists() and signing_path.exists():
-        tls = serialization.load_pem_private_key(tls_path.read_bytes(), password=None)
-        signing = serialization.load_pem_private_key(signing_path.read_bytes(), password=None)
-        if isinstance(tls, ec.EllipticCurvePrivateKey) and isinstance(signing, Ed25519PrivateKey):
-            return tls, signing
+    if (held := _keys(folder)) is not None:
+        return held
     tls_key, signing_key = new_tls_key(), Ed25519PrivateKey.generate()
-    write_private(tls_path, private_pem(tls_key))
-    write_private(signing_path, private_pem(signing_key))
+    write_private(folder / "tls.key", private_pem(tls_key))
+    write_private(folder / "signing.key", private_pem(signing_key))
     return tls_key, signing_key
+
+
+def _keys(folder: Path) -> tuple[ec.EllipticCurvePrivateKey, Ed25519PrivateKey] | None:
+    """Both, where both are good."""
+    try:
+        tls, signing = (
+            serialization.load_pem_private_key((folder / name).read_bytes(), password=None)
+            for name in ("tls.key", "signing.key")
+        )
+    except (FileNotFoundError, ValueError):
+        return None
+    if isinstance(tls, ec.EllipticCurvePrivateKey) and isinstance(signing, Ed25519PrivateKey):
+        return tls, signing
+    return None
+
+
+def _name(folder: Path) -> str:
+    """Whom the identity says it is of; "" where that cannot be read."""
+    try:
+        return str(json.loads((folder / "identity.json").read_bytes())["name"])
+    except (ValueError, KeyError, TypeError):
+        return ""
 
 
 def _pem(der: bytes) -> bytes:

@@ -17,7 +17,7 @@ import grpc
 from housecall import proxy as proxies
 from housecall.errors import Kind, Refusal
 from housecall.proxy import Proxy
-from housecall.rpc import CHANNEL_OPTIONS, bounded, refusals
+from housecall.rpc import CHANNEL_OPTIONS, RENEWAL, bounded, refusals
 
 SERVER_NAME = "coordinator.housecall"
 """The DNS name in every coordinator's certificate: what the pinned root must have certified."""
@@ -87,7 +87,8 @@ def explained(address: str, proxy: Proxy | None) -> Iterator[None]:
 
 def load(folder: Path, proxy: Proxy | None = None) -> Credentials:
     """To be dialled through `proxy`, else through the environment's (`housecall.proxy`). Refuses
-    with NOT_ENROLLED where the folder holds no identity."""
+    with NOT_ENROLLED where the folder holds no identity, with IDENTITY_DAMAGED where a part of it
+    is missing."""
     try:
         facts = json.loads((folder / "identity.json").read_bytes())
         return Credentials(
@@ -100,6 +101,8 @@ def load(folder: Path, proxy: Proxy | None = None) -> Credentials:
             proxy=proxies.chosen(facts["address"], proxy),
         )
     except FileNotFoundError as error:
+        if (folder / "identity.json").exists():
+            raise damaged(folder, missing(error)) from None
         raise Refusal(
             Kind.NOT_READY,
             "NOT_ENROLLED",
@@ -115,6 +118,12 @@ def damaged(folder: Path, error: Exception) -> Refusal:
     return Refusal(
         Kind.INVALID,
         "IDENTITY_DAMAGED",
-        f"the identity in {folder} is damaged ({error}); restore the folder from a backup, else "
-        "ask the operator to revoke this name and for a new join token",
+        f"the identity in {folder} is damaged ({error}); restore the folder from a backup; where "
+        f"its tls.key and signing.key are good, {RENEWAL}; else ask the operator to revoke this "
+        "name and for a new join token, move the folder away, and enrol again",
     )
+
+
+def missing(error: FileNotFoundError) -> Exception:
+    """The same without the system's words."""
+    return ValueError(f"{Path(error.filename).name} is missing")

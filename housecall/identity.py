@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from housecall.credentials import Credentials, damaged, load
+from housecall.credentials import Credentials, damaged, load, missing
 from housecall.errors import Kind, Refusal
 from housecall.files import sync
 from housecall.proxy import Proxy
@@ -156,8 +156,10 @@ class Identity(Credentials):
         try:
             pem = (folder / "signing.key").read_bytes()
             signing_key = serialization.load_pem_private_key(pem, password=None)
-        except (OSError, ValueError) as error:
-            raise damaged(folder, error) from error
+        except FileNotFoundError as error:
+            raise damaged(folder, missing(error)) from None
+        except ValueError as error:
+            raise damaged(folder, ValueError("signing.key holds no key")) from error
         if not isinstance(signing_key, Ed25519PrivateKey):
             raise damaged(folder, ValueError("signing.key is not an Ed25519 key"))
         for name in ("chain.pem", "root.pem"):

@@ -54,11 +54,15 @@ def test_a_profile_is_an_identity_of_its_own(elsewhere: World) -> None:
     assert [(row["profile"], row["chosen"]) for row in rows] == [("default", True), ("work", False)]
 
 
-def test_a_damaged_identity(elsewhere: World) -> None:
-    (elsewhere.home / "identity" / "identity.json").write_text("{")
+@pytest.mark.parametrize(
+    ("name", "text"), [("identity.json", "{"), ("chain.pem", "{"), ("chain.pem", None)]
+)
+def test_a_damaged_identity(elsewhere: World, name: str, text: str | None) -> None:
+    path = elsewhere.home / "identity" / name
+    path.unlink() if text is None else path.write_text(text)
     result = elsewhere.run("whoami")
     assert result.exit_code == 2
-    assert "IDENTITY_DAMAGED" in result.stderr
+    assert "[IDENTITY_DAMAGED]" in result.stderr
 
 
 def test_no_coordinator(world: World) -> None:

@@ -149,6 +149,25 @@ def test_a_certificate_that_ran_out_is_replaced_and_the_keys_stay(
     assert bundle.enrolment.ledger_index < receipt.ledger_index - 2, "the first one introduced them"
 
 
+@pytest.mark.parametrize("lost", ["tls.key", "signing.key", "chain.pem", "root.pem"])
+def test_an_identity_with_a_file_missing_is_damaged_and_good_keys_get_it_back(
+    coordinator: World, tmp_path: Path, lost: str
+) -> None:
+    north, folder = coordinator.join("north", pb.ROLE_SITE), tmp_path / "identities" / "north"
+    (folder / lost).unlink()
+    with pytest.raises(Refusal, match=f"{lost} is missing") as caught:
+        Identity.load(folder)
+    assert caught.value.code == "IDENTITY_DAMAGED"
+    token = coordinator.token("north", pb.ROLE_SITE, renews=True)
+    for bad in (coordinator.token("south", pb.ROLE_SITE), *([token] if "key" in lost else [])):
+        with pytest.raises(Refusal, match=f"{lost} is missing"):
+            client.enrol(bad, folder)
+    if "key" in lost:
+        return
+    signing_key = client.enrol(token, folder).signing_key
+    assert signing_key.private_bytes_raw() == north.identity.signing_key.private_bytes_raw()
+
+
 def test_an_identity_of_another_name_is_kept(coordinator: World, tmp_path: Path) -> None:
     coordinator.join("north", pb.ROLE_SITE)
     coordinator.run_out(tmp_path / "identities" / "north")
