@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import random
 import threading
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import grpc
 
 from agent.disk import explained
 from housecall import client
+from housecall.errors import Kind, Refusal
 from housecall.identity import Identity
 from housecall.proxy import Proxy
 from housecall.rpc import refusal_of
@@ -25,8 +27,23 @@ log = logging.getLogger(__name__)
 
 def enrol(token: str, folder: Path, proxy: Proxy | None = None) -> Identity:
     """Turn a join token for a site, or the file that `@` names, into the identity in `folder`."""
-    text = Path(token[1:]).read_text() if token.startswith("@") else token
-    return client.enrol(text, folder, pb.ROLE_SITE, proxy=proxy)
+    return client.enrol(token_text(token), folder, pb.ROLE_SITE, proxy=proxy)
+
+
+def token_text(token: str) -> str:
+    """The join token, or what the file that `@` names holds. Raises `Refusal` FILE_FAILED."""
+    if not token.startswith("@"):
+        return token
+    try:
+        return Path(token[1:]).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        got = "no text" if isinstance(error, UnicodeDecodeError) else error.strerror
+        raise Refusal(
+            Kind.INVALID,
+            "FILE_FAILED",
+            f"join token {token[1:]}: expected a text file that user {os.geteuid()} may read, got: "
+            f"{got}; check the path behind the @, and the file's rights",
+        ) from None
 
 
 class Uplink:

@@ -57,3 +57,23 @@ def test_no_identity_says_how_to_get_one(tmp_path: Path) -> None:
     result = CliRunner().invoke(main, ["serve", "--config", str(file)])
     assert result.exit_code == 6
     assert "housecall-agent enroll --token" in result.output
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [(None, "No such file"), ("folder", "Is a directory"), (b"\xff\xfe", "no text")],
+)
+def test_a_join_token_in_a_file_that_cannot_be_read(
+    tmp_path: Path, made: str | bytes | None, said: str
+) -> None:
+    token, config = tmp_path / "north.token", tmp_path / "agent.toml"
+    config.write_text(f'state_dir = "{tmp_path}/state"\n')
+    if isinstance(made, bytes):
+        token.write_bytes(made)
+    elif made:
+        token.mkdir()
+    words = ["enroll", "--token", f"@{token}", "--config", str(config)]
+    shown = CliRunner().invoke(main, words)
+    assert (shown.exit_code, "[FILE_FAILED]" in shown.output) == (2, True), shown.output
+    assert f"join token {token}: " in shown.output
+    assert said in shown.output
