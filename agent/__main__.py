@@ -110,10 +110,13 @@ def serve(config: Path | None) -> None:
 @_refusing
 def enroll(token: str, config: Path | None) -> None:
     """Turn a site's join token into this agent's identity."""
-    from agent.identity import enrol
+    from agent.identity import enrol, token_text
+    from agent.owner import as_owner
 
     settings = load(config)
-    identity = enrol(token, settings.identity_dir, settings.outward().proxy)
+    text, proxy = token_text(token), settings.outward().proxy
+    with as_owner(settings.state_dir):
+        identity = enrol(text, settings.identity_dir, proxy)
     click.echo(f"enrolled as {identity.name} at {identity.address}")
     click.echo("next: housecall-agent serve", err=True)
 
@@ -137,12 +140,14 @@ def trust(name: str, enrolment_digest: str, config: Path | None) -> None:
     """Trust a new enrolment of NAME (a SPIFFE id), after asking them by another way."""
     from agent.journal import Journal
     from agent.journal_file import require_served
+    from agent.owner import as_owner
 
     _require_signer(name, enrolment_digest)
     path = load(config).state_dir / "journal.sqlite"
-    require_served(path)
-    with closing(Journal(path)) as journal:
-        journal.trust(name, enrolment_digest)
+    with as_owner(path.parent):
+        require_served(path)
+        with closing(Journal(path)) as journal:
+            journal.trust(name, enrolment_digest)
     click.echo(f"trusted: {name} as enrolled in {enrolment_digest}")
 
 
@@ -151,15 +156,20 @@ def trust(name: str, enrolment_digest: str, config: Path | None) -> None:
 @_refusing
 def recover_journal(config: Path | None) -> None:
     """Save what can be read of a damaged journal, over its last backup; stop the agent first."""
+    from agent.journal_file import missing
     from agent.lock import only_one
+    from agent.owner import as_owner
     from agent.salvage import salvage
 
-    state = load(config).state_dir
-    lock = only_one(state)
-    try:
-        found = salvage(state / "journal.sqlite")
-    finally:
-        os.close(lock)
+    path = load(config).state_dir / "journal.sqlite"
+    if not path.parent.is_dir():
+        raise missing(path)
+    with as_owner(path.parent):
+        lock = only_one(path.parent)
+        try:
+            found = salvage(path)
+        finally:
+            os.close(lock)
     for table, count in sorted(found.rows.items()):
         click.echo(f"{table}: {count} rows read")
     below = "over the last backup" if found.backup else "there was no backup that could be read"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from agent.doctor import engine, home, machine, papers, peer, wire
+from agent.doctor import engine, home, machine, papers, peer, state, wire
 from agent.doctor.finding import Level, Skip, Verdict, fail
 from agent.doctor.scene import Scene
 from housecall.errors import EXIT_CODES, Kind, Refusal
@@ -33,7 +33,7 @@ class Finding:
 
 CHECKS = (
     Check("settings", home.settings),
-    Check("state", home.state, ("settings",)),
+    Check("state", state.state, ("settings",)),
     Check("journal", home.journal, ("settings",)),
     Check("datasets", home.datasets, ("settings",)),
     Check("agent", home.agent, ("settings",)),

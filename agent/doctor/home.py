@@ -1,11 +1,9 @@
-"""Checks of the agent's own things: settings, state folder, journal, the agent that runs."""
+"""Checks of the agent's own things: settings, journal, datasets, the agent that runs."""
 
 from __future__ import annotations
 
 import os
-import pwd
 import stat
-import tempfile
 from collections.abc import Iterator
 from datetime import UTC
 from pathlib import Path
@@ -16,9 +14,9 @@ import pynvml
 from agent import gpus
 from agent.catalog import numbers, read_record
 from agent.consent import PolicyFile
-from agent.disk import FULL
 from agent.doctor.finding import Skip, Verdict, fail, ok, warn
 from agent.doctor.scene import Scene
+from agent.doctor.state import mode, user
 from agent.journal_file import schema_of
 from agent.journal_reader import JournalReader
 from agent.settings import DEFAULT_FILE, Settings
@@ -27,7 +25,6 @@ from housecall.rpc import refusals
 from housecall.v1 import site_pb2, site_pb2_grpc
 
 SOCKET_SECONDS = 5.0
-KEYS = ("tls.key", "signing.key")
 
 
 def settings(scene: Scene) -> Verdict:
@@ -35,15 +32,15 @@ def settings(scene: Scene) -> Verdict:
     file = scene.config or DEFAULT_FILE
     files = [each for each in (file, now.policy_file) if each is not None and each.exists()]
     for each in files:
-        mode = each.stat().st_mode
-        if mode & (stat.S_IWGRP | stat.S_IWOTH):
-            what = f"{each} is {_mode(mode)}: others may change what this site allows"
+        bits = each.stat().st_mode
+        if bits & (stat.S_IWGRP | stat.S_IWOTH):
+            what = f"{each} is {mode(bits)}: others may change what this site allows"
             return warn(what, f"chmod go-w {each}")
     PolicyFile(now.policy_file)  # these two refuse what cannot be read
     now.outward()
     for folder in now.allowed_paths:
         if not os.access(folder, os.R_OK | os.X_OK):
-            what = f"allowed_paths: {folder} is no folder that user {_user(os.geteuid())} can read"
+            what = f"allowed_paths: {folder} is no folder that user {user(os.geteuid())} can read"
             return warn(what, "make the folder readable, or correct the setting allowed_paths")
     if not now.allowed_paths:
         return warn(
@@ -53,35 +50,6 @@ def settings(scene: Scene) -> Verdict:
     origin = str(file) if file.exists() else "environment and defaults"
     policy = f"policy {now.policy_file}" if now.policy_file else "no policy: every order asks"
     return ok(f"from {origin}; {policy}")
-
-
-def state(scene: Scene) -> Verdict:
-    folder = scene.settings.state_dir
-    if not folder.is_dir():
-        what = f"{folder} is not there"
-        return fail(Kind.NOT_READY, what, "`housecall-agent enroll --token @FILE` makes it")
-    found = folder.stat()
-    if found.st_uid != os.geteuid():
-        owner, user = _user(found.st_uid), _user(os.geteuid())
-        what = f"{folder} belongs to {owner}, this runs as {user}"
-        return fail(Kind.NOT_ALLOWED, what, f"run agent and doctor as {owner}")
-    wrong = list(_exposed(folder))
-    if wrong:
-        return fail(
-            Kind.NOT_ALLOWED,
-            f"others may enter: {', '.join(f'{path} is {_mode(mode)}' for path, mode in wrong)}",
-            "; ".join(f"chmod {'700' if path.is_dir() else '600'} {path}" for path, _ in wrong),
-        )
-    try:
-        with tempfile.TemporaryFile(dir=folder) as file:
-            file.write(b"\0" * 4096)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        kind = Kind.EXHAUSTED if error.errno in FULL else Kind.NOT_ALLOWED
-        what = f"{folder} cannot be written: {error.strerror}"
-        return fail(kind, what, "free space there, or mount it writable")
-    return ok(f"{folder}, {_mode(found.st_mode)}, of {_user(found.st_uid)}, can be written")
 
 
 def journal(scene: Scene) -> Verdict:
@@ -152,7 +120,7 @@ def _gpus() -> set[str] | None:
 def _silent(settings: Settings, refusal: Refusal) -> Verdict:
     path = settings.socket
     if path.exists() and not os.access(path, os.R_OK | os.W_OK):
-        what = f"user {_user(os.geteuid())} may not use {path}"
+        what = f"user {user(os.geteuid())} may not use {path}"
         return fail(Kind.NOT_ALLOWED, what, "run this as the agent's user, or join the group")
     holder = lock_holder(settings.state_dir / "lock")
     if holder:
@@ -174,23 +142,3 @@ def lock_holder(path: Path) -> int:
         if words[1] == "FLOCK" and words[5].endswith(f":{found}"):
             return int(words[4])
     return 0
-
-
-def _exposed(folder: Path) -> Iterator[tuple[Path, int]]:
-    """What others may enter or read, and should not."""
-    identity = folder / "identity"
-    paths = [folder, identity, folder / "journal.sqlite", *(identity / name for name in KEYS)]
-    for path in paths:
-        if path.exists() and (mode := path.stat().st_mode) & 0o077:
-            yield path, mode
-
-
-def _mode(mode: int) -> str:
-    return f"{stat.S_IMODE(mode):04o}"
-
-
-def _user(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
