@@ -16,10 +16,11 @@ from agent.catalog import numbers, read_record
 from agent.consent import PolicyFile
 from agent.doctor.finding import Skip, Verdict, fail, ok, warn
 from agent.doctor.scene import Scene
-from agent.doctor.state import mode, user
+from agent.doctor.state import mode
 from agent.journal_file import schema_of
 from agent.journal_reader import JournalReader
 from agent.settings import DEFAULT_FILE, Settings
+from agent.users import user_name
 from housecall.errors import Kind, Refusal
 from housecall.rpc import refusals
 from housecall.v1 import site_pb2, site_pb2_grpc
@@ -40,7 +41,9 @@ def settings(scene: Scene) -> Verdict:
     now.outward()
     for folder in now.allowed_paths:
         if not os.access(folder, os.R_OK | os.X_OK):
-            what = f"allowed_paths: {folder} is no folder that user {user(os.geteuid())} can read"
+            what = (
+                f"allowed_paths: {folder} is no folder that user {user_name(os.geteuid())} can read"
+            )
             return warn(what, "make the folder readable, or correct the setting allowed_paths")
     if not now.allowed_paths:
         return warn(
@@ -120,7 +123,7 @@ def _gpus() -> set[str] | None:
 def _silent(settings: Settings, refusal: Refusal) -> Verdict:
     path = settings.socket
     if path.exists() and not os.access(path, os.R_OK | os.W_OK):
-        what = f"user {user(os.geteuid())} may not use {path}"
+        what = f"user {user_name(os.geteuid())} may not use {path}"
         return fail(Kind.NOT_ALLOWED, what, "run this as the agent's user, or join the group")
     holder = lock_holder(settings.state_dir / "lock")
     if holder:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import grp
 import os
-import pwd
 import shlex
 import stat
 import tempfile
@@ -19,6 +18,7 @@ from pathlib import Path
 from agent.disk import FULL
 from agent.doctor.finding import Verdict, fail, ok, warn
 from agent.doctor.scene import Scene
+from agent.users import user_name
 from housecall.errors import Kind
 
 KEYS = ("tls.key", "signing.key")
@@ -38,7 +38,7 @@ def state(scene: Scene) -> Verdict:
     if strays := _strays(folder):
         return _given_back(folder, strays)
     if found.st_uid != os.geteuid():
-        owner, me = user(found.st_uid), user(os.geteuid())
+        owner, me = user_name(found.st_uid), user_name(os.geteuid())
         what = f"{folder} belongs to {owner}, this runs as {me}"
         fix = f"run agent and doctor as {owner}"
         if os.geteuid():
@@ -67,7 +67,7 @@ def state(scene: Scene) -> Verdict:
         return fail(kind, what, "free space there, or mount it writable")
     if not may_write(socket.parent):
         return _no_place(socket)
-    return ok(f"{folder}, {mode(found.st_mode)}, of {user(found.st_uid)}, can be written")
+    return ok(f"{folder}, {mode(found.st_mode)}, of {user_name(found.st_uid)}, can be written")
 
 
 def may_write(folder: Path) -> bool:
@@ -75,12 +75,6 @@ def may_write(folder: Path) -> bool:
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     return os.access(folder, os.W_OK | os.X_OK)
-
-
-def user(uid: int) -> str:
-    with suppress(KeyError):
-        return pwd.getpwuid(uid).pw_name
-    return str(uid)
 
 
 def mode(bits: int) -> str:
@@ -97,7 +91,7 @@ def _absent(folder: Path, socket: Path) -> Verdict:
     what = f"{folder} is not there"
     if may_write(folder):
         return fail(Kind.NOT_READY, what, "`housecall-agent enroll --token @FILE` makes it")
-    me = user(os.geteuid())
+    me = user_name(os.geteuid())
     fix = f"as root: `install -d -o {me} -m 0700 {folder}`"
     if not may_write(socket.parent):
         fix += f" and `install -d -o {me} -m 0750 {socket.parent}`"
@@ -107,7 +101,7 @@ def _absent(folder: Path, socket: Path) -> Verdict:
 
 def _no_place(socket: Path) -> Verdict:
     """systemd makes the folder of a service's socket when it starts, and removes it then."""
-    me, folder = user(os.geteuid()), socket.parent
+    me, folder = user_name(os.geteuid()), socket.parent
     fix = f"as root: `install -d -o {me} -m 0750 {folder}`, or set socket to where {me} may"
     if folder.exists():
         return fail(Kind.NOT_ALLOWED, f"user {me} may not write {folder}, the socket's folder", fix)
@@ -118,9 +112,9 @@ def _no_place(socket: Path) -> Verdict:
 def _given_back(folder: Path, strays: dict[Path, int]) -> Verdict:
     """`folder` is its owner's; `strays` in it are of these other users."""
     its = folder.stat()
-    named = [f"{path} to {user(uid)}" for path, uid in strays.items()][:MOST_NAMED]
+    named = [f"{path} to {user_name(uid)}" for path, uid in strays.items()][:MOST_NAMED]
     more = f", and {len(strays) - MOST_NAMED} more" if len(strays) > MOST_NAMED else ""
-    what = f"{folder} belongs to {user(its.st_uid)}, in it {', '.join(named)}{more}"
+    what = f"{folder} belongs to {user_name(its.st_uid)}, in it {', '.join(named)}{more}"
     whole = more and its.st_uid  # of root's, what containers wrote is theirs
     paths = [folder] if whole else list(strays)
     fix = f"as root: `{_chown(paths, its.st_uid, its.st_gid)}`"
@@ -129,7 +123,7 @@ def _given_back(folder: Path, strays: dict[Path, int]) -> Verdict:
 
 def _chown(paths: list[Path], uid: int, gid: int) -> str:
     deep = ["-R"] if uid and any(path.is_dir() for path in paths) else []
-    return shlex.join(["chown", *deep, f"{user(uid)}:{_group(gid)}", *map(str, paths)])
+    return shlex.join(["chown", *deep, f"{user_name(uid)}:{_group(gid)}", *map(str, paths)])
 
 
 def _strays(folder: Path) -> dict[Path, int]:

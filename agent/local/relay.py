@@ -24,6 +24,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from agent.disk import LOCKED
+from agent.users import user_name
 from housecall.errors import Kind, Refusal
 
 MAX_SOCKET_PATH = 100
@@ -69,15 +71,12 @@ class Relay:
                 )
 
     def start(self) -> None:
-        self._public.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
-        self._refuse_second()
-        self._public.unlink(missing_ok=True)
-        mask = os.umask(0o117)
         try:
-            self._listener.bind(str(self._public))
-        finally:
-            os.umask(mask)
-        self._public.chmod(0o660)
+            self._bind()
+        except OSError as error:
+            if error.errno not in LOCKED:
+                raise
+            raise self._no_place(error) from error
         if self._group:
             self._hand_to_group()
         self._listener.listen(128)
@@ -89,6 +88,27 @@ class Relay:
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self._public.unlink(missing_ok=True)
+
+    def _bind(self) -> None:
+        self._public.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+        self._refuse_second()
+        self._public.unlink(missing_ok=True)
+        mask = os.umask(0o117)
+        try:
+            self._listener.bind(str(self._public))
+        finally:
+            os.umask(mask)
+        self._public.chmod(0o660)
+
+    def _no_place(self, error: OSError) -> Refusal:
+        me, folder = user_name(os.geteuid()), self._public.parent
+        return Refusal(
+            Kind.NOT_ALLOWED,
+            "CANNOT_LISTEN",
+            f"socket {self._public}: expected a folder that user {me} may write, got: "
+            f"{error.strerror}; as root: `install -d -o {me} -m 0750 {folder}`, or set socket to "
+            f"where {me} may",
+        )
 
     def _refuse_second(self) -> None:
         with socket.socket(socket.AF_UNIX) as probe, suppress(OSError):
@@ -108,8 +128,18 @@ class Relay:
                 "SETTINGS_INVALID",
                 f"setting socket_group: expected a group of this machine, got {self._group!r}",
             ) from None
-        for path in (self._public.parent, self._public):
-            os.chown(path, -1, number)
+        try:
+            for path in (self._public.parent, self._public):
+                os.chown(path, -1, number)
+        except PermissionError:
+            me = user_name(os.geteuid())
+            raise Refusal(
+                Kind.INVALID,
+                "SETTINGS_INVALID",
+                f"setting socket_group: expected a group that user {me} is a member of, got "
+                f"{self._group!r}; as root: `usermod -aG {self._group} {me}`, then start the agent "
+                "again",
+            ) from None
 
     def _accept(self) -> None:
         while True:

@@ -48,10 +48,15 @@ def done(*words: str) -> str:
 
 def state_as_the_agent() -> tuple[int, str]:
     """What the doctor says of it."""
+    return as_the_agent("-m", "agent", "doctor", "--check", "state")
+
+
+def as_the_agent(*words: str) -> tuple[int, str]:
+    """A Python of the agent's user, who is in no group but their own."""
     looked = subprocess.run(
-        [sys.executable, "-m", "agent", "doctor", "--check", "state"],
+        [sys.executable, *words],
         **{"user": USER.pw_uid, "group": USER.pw_gid, "extra_groups": []},  # type: ignore[call-overload]
-        capture_output=True, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
     return looked.returncode, looked.stdout
 
@@ -125,3 +130,30 @@ def test_a_sockets_folder_that_systemd_makes_fails_nothing(
     monkeypatch.setenv("HOUSECALL_AGENT_SOCKET", "/run/not-there/agent.sock")
     code, text = state_as_the_agent()
     assert (code, "nothing where systemd starts the agent" in text) == (0, True)
+
+
+START = """
+import sys
+from pathlib import Path
+from agent.local.relay import Relay
+from housecall.errors import Refusal
+try:
+    Relay(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]).start()
+except Refusal as refusal:
+    print(refusal)
+"""
+
+
+def test_a_socket_that_cannot_be_put_into_its_folder(site: Path) -> None:
+    (site / "run").mkdir(mode=0o755)
+    for folder in (site / "run", site / "run" / "below"):
+        text = as_the_agent("-c", START, str(folder / "agent.sock"), str(site / "in"), "")[1]
+        assert "[CANNOT_LISTEN]" in text, text
+        assert f"`install -d -o nobody -m 0750 {folder}`" in text
+
+
+def test_a_group_that_the_agent_is_no_member_of(site: Path) -> None:
+    text = as_the_agent("-c", START, str(site / "agent.sock"), str(site / "in"), "daemon")[1]
+    assert "setting socket_group" in text, text
+    assert "`usermod -aG daemon nobody`" in text
+    assert "[SETTINGS_INVALID]" in text

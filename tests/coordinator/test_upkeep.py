@@ -14,9 +14,8 @@ import pytest
 
 from coordinator.store import Store
 from coordinator.store.backups import Backup, last_backup
-from tests.coordinator.test_daemon import PROGRAM, init, run, small_disk
+from tests.coordinator.test_daemon import PROGRAM, init, run
 
-__all__ = ["small_disk"]
 NOBODY = 65534
 
 
