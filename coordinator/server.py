@@ -14,7 +14,6 @@ import secrets
 import socket
 import threading
 from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 
@@ -30,6 +29,7 @@ from coordinator.herald import Herald
 from coordinator.interceptors import EdgeInterceptor, Gatekeeper
 from coordinator.lock import hold
 from coordinator.notary import Notary
+from coordinator.pool import Pool
 from coordinator.port import listen, options
 from coordinator.pulse import Pulse
 from coordinator.replicas import Replica, Replicas
@@ -72,8 +72,7 @@ SERVICES = (
 async def serving(settings: Settings, house: House) -> AsyncIterator[int]:
     """Serve until left; gives the port."""
     store = Store(settings.store_url)
-    pool = ThreadPoolExecutor(settings.threads, thread_name_prefix="unary")
-    agents = ThreadPoolExecutor(settings.threads, thread_name_prefix="agents")
+    pool, agents = Pool(settings.threads, "unary"), Pool(settings.threads, "agents")
     replicas, streams = Replicas(_itself(store)), Streams()
     fleet = Fleet(replicas.own.name)
     last = threading.Timer(LAST_SECONDS, store.hang_up)

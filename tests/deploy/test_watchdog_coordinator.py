@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import AsyncIterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ import pytest
 from coordinator import pulse as pulses
 from coordinator.founding import found
 from coordinator.notary import Accepted, Notary
+from coordinator.pool import Pool
 from coordinator.pulse import Pulse
 from coordinator.settings import Settings
 from coordinator.store import Store, engine
@@ -33,7 +35,7 @@ class House:
         self.scribe = Scribe(house)
         self.store = Store(settings.store_url)
         self.notary = Notary(self.store, house.ledger)
-        self.pool, self.agents = ThreadPoolExecutor(1), ThreadPoolExecutor(1)
+        self.pool, self.agents = Pool(1, "unary"), Pool(1, "agents")
         self.pulse = Pulse(self.notary, self.store, self.pool, self.agents)
 
     @contextlib.asynccontextmanager
@@ -59,7 +61,9 @@ def test_a_coordinator_is_fed_until_it_hangs(tmp_path: Path, notices: Notices, h
                 assert notices.starved()  # asked on the loop itself, which waits here
             elif hung in ("the pool", "the agents' pool"):
                 (house.pool if hung == "the pool" else house.agents).submit(free.wait)
-                assert await in_thread(notices.starved)
+                for _ in range(2):  # one on its way, and one since the call was taken up
+                    await in_thread(partial(notices.fed_within, 3))
+                assert not await in_thread(partial(notices.fed_within, 3))
             else:
                 house.notary.probe().add_done_callback(lambda _: free.wait())
                 assert await in_thread(notices.starved)
@@ -67,6 +71,22 @@ def test_a_coordinator_is_fed_until_it_hangs(tmp_path: Path, notices: Notices, h
             assert await in_thread(notices.fed)
 
     asyncio.run(asyncio.wait_for(story(), 60))
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_pool_that_is_busy_is_no_reason_to_restart(tmp_path: Path, notices: Notices) -> None:
+    """Its question waits behind more calls than systemd has patience for; each of them ends."""
+    house, free = House(tmp_path), threading.Event()
+
+    async def story() -> None:
+        async with house.served():
+            for _ in range(1000):
+                house.pool.submit(free.wait, 0.1)
+            for _ in range(3):  # the first may have been on its way
+                assert await in_thread(notices.fed)
+            free.set()
+
+    asyncio.run(asyncio.wait_for(story(), 90))
 
 
 def test_a_database_that_is_away_is_no_reason_to_restart(tmp_path: Path, notices: Notices) -> None:
