@@ -120,8 +120,8 @@ def _execution(reader: Reader, row: Execution, fleet: Fleet) -> Overview.OpenExe
 
 
 def _request(reader: Reader, row: Association) -> Overview.OpenRequest:
-    events = reader.events(row.id)
-    voted = {each.actor for each in events if each.what in ("approve", "reject")}
+    votes = reader.votes(row.id)
+    missing = reader.committee(row.benchmark_id) - votes.keys()
     return Overview.OpenRequest(
         association_id=row.id,
         benchmark_id=row.benchmark_id,
@@ -129,9 +129,11 @@ def _request(reader: Reader, row: Association) -> Overview.OpenRequest:
         model_id=row.model_id,
         requester=row.requester,
         since=stamp(reader.entry(row.ledger_index).accepted_at),
-        approvals=len({each.actor for each in events if each.what == "approve"}),
+        approvals=list(votes.values()).count("approve"),
         votes_needed=reader.benchmark(row.benchmark_id).votes_needed,
-        waits_for=sorted(reader.committee(row.benchmark_id) - voted),
+        waits_for=sorted(
+            name for name in missing if reader.participant(name).revoked_index is None
+        ),
     )
 
 

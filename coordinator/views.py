@@ -104,7 +104,7 @@ def association(reader: Reader, row: Association) -> reg.Association:
         model_id=row.model_id,
         state=reg.AssociationState.ValueType(row.state),
         test_digest=row.test_digest,
-        approvals=len({e.actor for e in events if e.what == "approve"}),
+        approvals=list(reader.votes(row.id).values()).count("approve"),
         votes_needed=reader.benchmark(row.benchmark_id).votes_needed,
         history=[
             reg.Association.Event(

@@ -185,11 +185,7 @@ def withdrawn(writer: Writer, said: pb.AssociationWithdrawn, fact: Fact) -> Effe
 
 def _votes(writer: Writer, association: Association) -> dict[str, int]:
     """Each member's latest decision on this association; those who were revoked have none."""
-    return {
-        event.actor: DECISIONS[event.what]
-        for event in writer.events(association.id)
-        if event.what in DECISIONS and writer.participant(event.actor).revoked_index is None
-    }
+    return {name: DECISIONS[word] for name, word in writer.votes(association.id).items()}
 
 
 def _tell(

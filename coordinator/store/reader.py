@@ -32,6 +32,7 @@ from housecall.v1 import statements_pb2 as pb
 
 Row = TypeVar("Row", bound=SQLModel)
 MOST_NODES = 2**16
+VOTES = ("approve", "reject")
 
 
 class Reader:
@@ -180,6 +181,15 @@ class Reader:
     def events(self, association_id: int) -> Sequence[AssociationEvent]:
         query = select(AssociationEvent).where(AssociationEvent.association_id == association_id)
         return self.ask.exec(query.order_by(col(AssociationEvent.number))).all()
+
+    def votes(self, association_id: int) -> dict[str, str]:
+        """What each member decided last, `approve` or `reject`; who is revoked has no vote."""
+        said = {e.actor: e.what for e in self.events(association_id) if e.what in VOTES}
+        return {
+            name: word
+            for name, word in said.items()
+            if self.participant(name).revoked_index is None
+        }
 
     def standing_result(
         self, benchmark_id: int, dataset_id: str, model_id: int, purpose: int

@@ -23,7 +23,7 @@ from housecall.v1 import fleet_pb2, ledger_pb2, ledger_pb2_grpc
 from housecall.v1 import registry_pb2 as reg
 from housecall.v1 import statements_pb2 as pb
 from tests.coordinator.test_fleet import Agent, order_line, prepared
-from tests.coordinator.world import Party, World, register_model
+from tests.coordinator.world import Party, World, benchmark_statement, register_model
 
 SECONDS = 20.0
 
@@ -148,6 +148,38 @@ def test_a_request_waits_for_those_who_have_not_voted(coordinator: World) -> Non
     assert list(row.waits_for) == [carla.name]
     assert (row.approvals, row.votes_needed, found.requests_open) == (0, 1, 1)
     assert before <= row.since.ToDatetime(UTC) <= now()
+
+
+def test_votes_are_shown_as_they_count(coordinator: World) -> None:
+    """Not one that was changed, nor a revoked member's, who is not waited for either."""
+    carla, kim, lou, mona = (
+        coordinator.join(name, pb.ROLE_PERSON) for name in ("carla", "kim", "lou", "mona")
+    )
+    committee = [carla.name, kim.name, lou.name]
+    reference, late = register_model(mona, "reference"), register_model(mona, "late")
+    carla.state(benchmark_statement(carla, reference, committee=committee, votes_needed=3))
+    number = int(mona.state(pb.AssociationRequested(benchmark_id=1, model_id=late.id)).id)
+
+    def vote(member: Party, decision: pb.Decision.ValueType) -> None:
+        said = pb.AssociationDecided(association_id=number, decision=decision, reason="so it is")
+        member.state(said)
+
+    def shown() -> tuple[int, int, list[str]]:
+        (row,) = overview(coordinator.operator).requests
+        asked = reg.GetAssociationRequest(id=number)
+        association = carla.registry.GetAssociation(asked).association
+        return row.approvals, association.approvals, list(row.waits_for)
+
+    vote(carla, pb.DECISION_APPROVE)
+    vote(kim, pb.DECISION_APPROVE)
+    assert shown() == (2, 2, [lou.name])
+    coordinator.operator.state(pb.ParticipantRevoked(name=kim.name, reason="left"))
+    assert shown() == (1, 1, [lou.name])
+    coordinator.operator.state(pb.ParticipantRevoked(name=lou.name, reason="left"))
+    assert shown() == (1, 1, [])
+    vote(carla, pb.DECISION_REJECT)
+    asked = reg.GetAssociationRequest(id=number)
+    assert carla.registry.GetAssociation(asked).association.approvals == 0
 
 
 def test_tokens_that_can_be_used_still(coordinator: World) -> None:
