@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -54,6 +55,7 @@ class Archive:
         self._path: Path | None = None
         self._end = 0
         with self._reachable(), ExitStack() as stack:
+            _require_folder(folder)
             self._lock = stack.enter_context(hold(folder))
             self._newest = self._found()
             stack.pop_all()
@@ -148,6 +150,28 @@ class Archive:
         if self._path and not self._end and _first(self._path) != begun:
             raise invalid(self._path, f"it holds nothing whole, and does not begin at {begun}")
         return newest
+
+
+def _require_folder(folder: Path) -> None:
+    """It is made by a person: one that is not there may be a disk that is not mounted."""
+    if not folder.is_dir():
+        raise Refusal(
+            Kind.NOT_READY,
+            "ARCHIVE_MISSING",
+            f"archive_dir: expected a folder at {folder}, found none: is its disk mounted? Else "
+            "make it, for the user that the coordinator runs as alone",
+        )
+
+
+def torn(folder: Path) -> list[Path]:
+    """Files of an archive with something behind their last whole block: what a crash cut off."""
+    found = []
+    for path in _files(folder):
+        with path.open("rb") as file:
+            last = deque(file, maxlen=1)
+        if any(not (x.startswith(b'{"checkpoint"') and x.endswith(b"\n")) for x in last):
+            found.append(path)
+    return found
 
 
 def blocks(folder: Path, verifier_key: str) -> Iterator[Block]:

@@ -9,6 +9,8 @@ also moves a coordinator from SQLite to PostgreSQL and back.
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -32,6 +34,7 @@ from housecall.verify import check_checkpoint
 
 DATABASE = "coordinator.db"
 CHECKPOINT = "checkpoint"
+MOVED = ".moved"
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,8 @@ def restore(
             _bring_forward(rebuilt, archive, house, progress)
         with rebuilt.read() as reader:
             _fill(settings, source, reader)
+            if not settings.store_url.startswith("sqlite"):
+                _put_aside(settings.state_dir / DATABASE)
             return _taken(reader, house)
 
 
@@ -92,7 +97,10 @@ def _check_backup(source: Path, reader: Reader, house: House, checkpoint: str) -
         raise _invalid(source, f"its {foreign} is not of the coordinator whose ledger it holds")
     size = reader.tree_size()
     root = merkle.root(size, reader.node)
-    signed = check_checkpoint(checkpoint, house.ledger.verifier_key)
+    try:
+        signed = check_checkpoint(checkpoint, house.ledger.verifier_key)
+    except Refusal as refusal:
+        raise _invalid(source, f"its checkpoint does not hold: {refusal.message}") from refusal
     if (signed.size, signed.root) != (size, root):
         raise _invalid(
             source,
@@ -156,14 +164,13 @@ def _open_backup(settings: Settings, source: Path) -> tuple[House, str]:
         house = open_house(settings.model_copy(update={"state_dir": source}))
     except Refusal as refusal:
         raise _invalid(source, refusal.message) from refusal
-    return house, (source / CHECKPOINT).read_text()
+    return house, (source / CHECKPOINT).read_text(errors="replace")
 
 
 def _check_keys(folder: Path, source: Path) -> None:
-    """A state folder that holds a coordinator must hold this one."""
-    if not (folder / "coordinator.json").exists():
-        return
-    if any((folder / name).read_bytes() != (source / name).read_bytes() for name in KEYS):
+    """A state folder that holds keys of a coordinator must hold those of this one."""
+    there = [name for name in KEYS if (folder / name).exists()]
+    if any((folder / name).read_bytes() != (source / name).read_bytes() for name in there):
         raise Refusal(
             Kind.CONFLICT,
             "ALREADY_FOUNDED",
@@ -179,12 +186,41 @@ def _rebuilt(database: Path, progress: Progress) -> Iterator[Store]:
         contextlib.closing(Store.create("sqlite://")) as rebuilt,
     ):
         path = Path(folder) / DATABASE
-        copy_database(database, path)
-        migrate(f"sqlite:///{path}")
-        with contextlib.closing(Store(f"sqlite:///{path}")) as store, store.read() as reader:
-            store.check_file()
+        with _of_the_backup(database.parent, path):
+            copy_database(database, path)
+            migrate(f"sqlite:///{path}")
+            store = Store(f"sqlite:///{path}")
+        with contextlib.closing(store), store.read() as reader:
+            with _of_the_backup(database.parent, path):
+                store.check_file()
             rebuild(reader, rebuilt, progress, signatures=True)
         yield rebuilt
+
+
+@contextlib.contextmanager
+def _of_the_backup(source: Path, path: Path) -> Iterator[None]:
+    """What the store at `path` refuses, which is a copy of the backup's, the backup is to blame
+    for; but for a disk that is full. Raises OSError for that."""
+    try:
+        yield
+    except Refusal as refusal:
+        match refusal.code:
+            case "STORE_UNREADABLE":
+                raise _invalid(source, f"its {DATABASE} is cut off or damaged") from refusal
+            case "STORE_EMPTY":
+                raise _invalid(source, f"its {DATABASE} holds no ledger") from refusal
+            case "STORE_FULL":
+                full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path.parent))
+                raise full from refusal
+        raise
+
+
+def _put_aside(path: Path) -> None:
+    """The file that was the store before it moved to PostgreSQL: where `database_url` is missing
+    one day, it must not be served as if nothing had been said since."""
+    for ending in ("", "-wal", "-shm"):
+        with contextlib.suppress(FileNotFoundError):
+            Path(f"{path}{ending}").rename(f"{path}{MOVED}{ending}")
 
 
 def _fill(settings: Settings, source: Path, rebuilt: Reader) -> None:

@@ -147,10 +147,18 @@ def restore(
 ) -> None:
     """Fill an empty database and state folder from BACKUP, which is verified first."""
     from coordinator import backup
+    from coordinator.archive import torn
+    from coordinator.lock import hold
 
     settings = read_settings(config, state_dir=state_dir)
-    with files(settings.state_dir), _alone(settings):
+    with files(settings.state_dir), hold(settings.state_dir):
         taken = backup.restore(settings, source, Progress(), archives)
+    for path in (path for archive in archives for path in torn(archive)):
+        click.echo(
+            f"warning: {path} is cut off behind its last checkpoint, and what follows that is left "
+            "out: it was answered to nobody, if nothing but a crash cut it off",
+            err=True,
+        )
     click.echo(f"{taken.size} entries, root {taken.root.hex()}: restored")
 
 

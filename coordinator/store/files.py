@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import sqlite3
 from pathlib import Path
 
@@ -11,7 +13,8 @@ from housecall.files import sync
 
 
 def copy_database(source: Path, target: Path) -> None:
-    """One moment of `source`, 0600, complete or absent, whoever writes to it meanwhile."""
+    """One moment of `source`, 0600, complete or absent, whoever writes to it meanwhile. Refuses
+    STORE_UNREADABLE; raises OSError where there is no room for it."""
     unfinished = target.with_name(f"{target.name}.unfinished")
     unfinished.unlink(missing_ok=True)
     unfinished.touch(mode=0o600)
@@ -23,6 +26,8 @@ def copy_database(source: Path, target: Path) -> None:
             read.backup(written)
     except sqlite3.DatabaseError as error:
         unfinished.unlink()
+        if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target.parent)) from error
         raise Refusal(
             Kind.UNAVAILABLE, "STORE_UNREADABLE", f"cannot copy the store at {source} ({error})"
         ) from error

@@ -22,7 +22,7 @@ from coordinator.settings import Settings
 from coordinator.store import Store
 from housecall import verify
 from housecall.client import connect
-from housecall.errors import Refusal
+from housecall.errors import Kind, Refusal
 from housecall.statement import digest
 from housecall.v1 import statements_pb2 as pb
 from tests.coordinator.process import coordinator_process
@@ -46,12 +46,15 @@ def house(settings: Settings) -> House:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    return tmp_path / "archive"
+    made = tmp_path / "archive"
+    made.mkdir(mode=0o700)
+    return made
 
 
 def append(settings: Settings, house: House, folder: Path, count: int) -> list[Accepted]:
     """That many statements, answered one by one by a notary with this archive."""
     scribe = Scribe(house)
+    folder.mkdir(exist_ok=True)
     with (
         contextlib.closing(Store(settings.store_url)) as store,
         Archive(folder, house.ledger) as archive,
@@ -177,6 +180,7 @@ def test_a_backup_is_brought_forward(settings: Settings, house: House, folder: P
 
 def test_everyone_goes_on_after_the_disk_was_lost(tmp_path: Path) -> None:
     """Real people over TLS: what was said after the backup counts, and is not said twice."""
+    (tmp_path / "archive").mkdir()
     with world(tmp_path / "first", archive_dir=tmp_path / "archive") as made:
         mona = made.join("mona", pb.ROLE_PERSON)
         back_up(made.settings, tmp_path / "backup")
@@ -304,7 +308,6 @@ def lose_the_last(store: Store) -> None:
 
 
 def test_what_is_not_its_own_is_left_alone(house: House, folder: Path) -> None:
-    folder.mkdir()
     foreign = folder / "entries-2024.jsonl"
     foreign.write_text("somebody else's\n")
     Archive(folder, house.ledger).__exit__()
@@ -337,6 +340,7 @@ def test_an_archive_is_elsewhere(where: str) -> None:
 def test_the_programs(tmp_path: Path) -> None:
     """The disk of a coordinator is lost; its backup and its archive were elsewhere."""
     out, folder, state = tmp_path / "backup", tmp_path / "archive", tmp_path / "coordinator"
+    folder.mkdir()
     with coordinator_process(tmp_path, archive_dir=str(folder)) as made:
         assert run("backup", "--state-dir", str(state), str(out)).returncode == 0
         register_model(made.join("mona", pb.ROLE_PERSON), "said after the backup")
@@ -350,7 +354,26 @@ def test_the_programs(tmp_path: Path) -> None:
     assert behind.returncode == 6
     assert "STORE_BEHIND_ARCHIVE" in behind.stderr
     shutil.rmtree(state)
-    back = run("restore", "--state-dir", str(state), "--archive", str(folder), str(out))
+    words = ["restore", "--state-dir", str(state), "--archive", str(folder), str(out)]
+    back = run(*words)
     assert back.returncode == 0, back.stderr
+    assert "warning" not in back.stderr
     assert back.stdout.startswith(f"{size} entries, root ")
     assert run("check", "--state-dir", str(state)).returncode == 0
+    (path,) = folder.glob("*.jsonl")
+    os.truncate(path, path.stat().st_size - 1)
+    shutil.rmtree(state)
+    shorter = run(*words)
+    assert shorter.stdout.startswith(f"{size - 1} entries, root ")
+    assert f"warning: {path} is cut off behind its last checkpoint" in shorter.stderr
+
+
+def test_a_folder_that_is_not_there_is_not_made(
+    settings: Settings, house: House, folder: Path
+) -> None:
+    """Its disk may not be mounted: the archive would lie on the one below."""
+    folder.rmdir()
+    with pytest.raises(Refusal, match=f"expected a folder at {folder}") as caught:
+        Archive(folder, house.ledger)
+    assert (caught.value.kind, caught.value.code) == (Kind.NOT_READY, "ARCHIVE_MISSING")
+    assert not folder.exists()

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from coordinator.backup import back_up, restore
-from coordinator.founding import found, operator_token
+from coordinator.founding import found, open_house, operator_token
+from coordinator.keys import check_keys
 from coordinator.rebuild import check_store
 from coordinator.settings import Settings
 from coordinator.store import Store
@@ -133,7 +134,11 @@ def refused(call: object) -> str:
     [
         ("UPDATE ledger_entry SET envelope = x'00' WHERE ledger_index = 1", "LEDGER_DAMAGED"),
         ("DELETE FROM ledger_entry WHERE ledger_index = 1", "BACKUP_INVALID"),
-        ("scribbled", "STORE_UNREADABLE"),
+        ("scribbled", "BACKUP_INVALID"),
+        ("emptied", "BACKUP_INVALID"),
+        ("nothing", "BACKUP_INVALID"),
+        ("a line more", "BACKUP_INVALID"),
+        ("no text", "BACKUP_INVALID"),
         ("no checkpoint", "BACKUP_INVALID"),
         ("another's checkpoint", "BACKUP_INVALID"),
     ],
@@ -146,6 +151,16 @@ def test_a_backup_that_was_changed_is_not_restored(tmp_path: Path, how: str, cod
     path = out / "coordinator.db"
     if how == "scribbled":
         path.write_bytes(path.read_bytes()[:30000])
+    elif how == "emptied":
+        path.unlink()
+        Store.create(f"sqlite:///{path}").close()
+    elif how == "nothing":
+        path.write_bytes(b"")
+    elif how == "a line more":
+        with (out / "checkpoint").open("a") as file:
+            file.write("more\n")
+    elif how == "no text":
+        (out / "checkpoint").write_bytes(b"\xff\xfe")
     elif how == "no checkpoint":
         (out / "checkpoint").unlink()
     elif how == "another's checkpoint":
@@ -156,8 +171,53 @@ def test_a_backup_that_was_changed_is_not_restored(tmp_path: Path, how: str, cod
         with contextlib.closing(sqlite3.connect(path)) as database, database:
             database.execute(how)
     target = Settings(state_dir=tmp_path / "restored")
-    assert refused(lambda: restore(target, out)) == code
+    with pytest.raises(Refusal) as caught:
+        restore(target, out)
+    assert caught.value.code == code
+    assert "init" not in caught.value.message
     assert not target.state_dir.exists() or not list(target.state_dir.iterdir())
+
+
+def test_no_room_for_the_copy_is_no_damage(tmp_path: Path, small_disk: Path) -> None:
+    """The backup is copied into the folder for temporary files first."""
+    source, out = Settings(state_dir=tmp_path / "c"), tmp_path / "backup"
+    found(source, "test", "127.0.0.1:1")
+    back_up(source, out)
+    (small_disk / "filler").write_bytes(bytes((1 << 20) - 40_000))
+    words = ["restore", "--state-dir", str(tmp_path / "new"), str(out)]
+    done = run(*words, TMPDIR=str(small_disk))
+    assert done.returncode == 7, done.stderr
+    assert f"no room at {small_disk}" in done.stderr
+
+
+def test_keys_of_another_are_not_written_over(tmp_path: Path) -> None:
+    """Even where the file that says whose they are is gone."""
+    mine, other = Settings(state_dir=tmp_path / "mine"), Settings(state_dir=tmp_path / "other")
+    for each in (mine, other):
+        found(each, "test", "127.0.0.1:1")
+    back_up(mine, tmp_path / "backup")
+    for name in ("coordinator.json", "coordinator.db"):
+        (other.state_dir / name).unlink()
+    before = (other.state_dir / "ledger.key").read_bytes()
+    assert refused(lambda: restore(other, tmp_path / "backup")) == "ALREADY_FOUNDED"
+    assert (other.state_dir / "ledger.key").read_bytes() == before
+
+
+def test_a_store_that_moved_is_not_served_again(tmp_path: Path, postgresql_url: str) -> None:
+    """A coordinator whose `database_url` is lost one day; and the way back."""
+    settings, out = Settings(state_dir=tmp_path / "c"), tmp_path / "backup"
+    operator_token(settings, found(settings, "test", "127.0.0.1:1"), "olga")
+    back_up(settings, out)
+    there = settings.model_copy(update={"database_url": postgresql_url})
+    restore(there, out)
+    check_keys(there, open_house(there))
+    with pytest.raises(Refusal, match="check database_url") as caught:
+        check_keys(settings, open_house(settings))
+    assert caught.value.code == "STORE_EMPTY"
+    assert (settings.state_dir / "coordinator.db.moved").exists()
+    back_up(there, tmp_path / "later")
+    restore(settings, tmp_path / "later")
+    check_keys(settings, open_house(settings))
 
 
 def test_a_damaged_store_gives_no_backup(tmp_path: Path) -> None:
