@@ -82,6 +82,7 @@ def _refusing(command: Callable[..., None]) -> Callable[..., None]:
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="housecall")
 def main() -> None:
     """The agent of a site: keeps its data, runs models on it, and sends what was released."""
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import click
 
@@ -56,14 +58,29 @@ def issue(
     return new.certified(identity.address, response.root_certificate, chain)
 
 
-def show(settings: Settings, token: authority_pb2.JoinToken, out: str | None) -> None:
-    """The token's text, on standard output or in a file 0600."""
+@contextmanager
+def place(out: str | None) -> Iterator[IO[bytes] | None]:
+    """Where a token goes: a new file, 0600, made before the token is; None = the output. Raises
+    Refusal FILE_EXISTS."""
+    if out is None:
+        yield None
+        return
+    from housecall.files import new_private
+
+    with new_private(Path(out)) as file:
+        yield file
+
+
+def show(
+    settings: Settings, token: authority_pb2.JoinToken, out: str | None, file: IO[bytes] | None
+) -> None:
+    """The token's text, on standard output or in the `file` at `out`."""
     from housecall import tokens
-    from housecall.identity import write_private
 
     text = tokens.write(token)
-    if out:
-        write_private(Path(out), text.encode() + b"\n")
+    if file:
+        file.write(text.encode() + b"\n")
+        file.flush()
     facts = {
         "token_id": tokens.token_id(token),
         "name": token.name,

@@ -50,6 +50,7 @@ _FILE = click.Path(path_type=Path)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="housecall")
 def cli() -> None:
     """The coordinator: keeps what everyone agreed on, and the ledger."""
 

@@ -54,7 +54,7 @@ def token() -> None:
 @click.option("--operator", is_flag=True, help="The person becomes an operator.")
 @click.option("--renew", is_flag=True, help="For who is enrolled, whose certificate ran out.")
 @click.option("--expires", default="24h", show_default=True, help="How long it is good, as 30m.")
-@click.option("--out", type=click.Path(), help="Write it to this file, for you alone to read.")
+@click.option("--out", type=click.Path(), help="Write it to this new file, for you alone to read.")
 @output_option()
 @pass_settings
 def create(
@@ -73,10 +73,13 @@ def create(
         raise click.UsageError("a site cannot be an operator: give --person")
     role = pb.ROLE_SITE if site else pb.ROLE_OPERATOR if operator else pb.ROLE_PERSON
     life = tokens.duration(expires)
-    with connect.signer(settings) as (end, identity):
-        name = publish.participant_id(identity, "site" if site else "person", site or person or "")
-        issued = tokens.issue(end, identity, name, role, life=life, renews=renew)
-    tokens.show(settings, issued, out)
+    with tokens.place(out) as file:
+        with connect.signer(settings) as (end, identity):
+            name = publish.participant_id(
+                identity, "site" if site else "person", site or person or ""
+            )
+            issued = tokens.issue(end, identity, name, role, life=life, renews=renew)
+        tokens.show(settings, issued, out, file)
 
 
 @token.command(epilog=example("housecall admin token ls", "housecall admin token ls --state open"))
@@ -108,7 +111,7 @@ def revoke_token(settings: Settings, token_id: str, reason: str) -> None:
 
 
 @command.command(
-    short_help="Revoke a participant for good.",
+    short_help="Revoke a participant's keys for good.",
     epilog=example("housecall admin revoke site/north --reason 'stolen disk'"),
 )
 @click.argument("name", metavar="NAME")
@@ -117,16 +120,19 @@ def revoke_token(settings: Settings, token_id: str, reason: str) -> None:
 @output_option()
 @pass_settings
 def revoke(settings: Settings, name: str, reason: str, yes: bool) -> None:
-    """Revoke a participant (site/NAME, person/NAME): every call of it ends at once."""
+    """Revoke the keys of a participant (site/NAME, person/NAME) for good: its calls end at once.
+
+    The name can be enrolled anew, with new keys.
+    """
     with connect.signer(settings) as (end, identity):
         whole = publish.any_participant_id(identity, name)
-        question = f"Revoke {whole} for good?"
+        question = f"Revoke the keys of {whole} for good?"
         if whole == identity.name:
             settings.note(
                 "warning: this is you; every call of yours ends at once, and the way back is a new "
                 "token by `housecall-coordinator operator-token` on the coordinator's machine"
             )
-            question = f"Revoke yourself, {whole}, for good?"
+            question = f"Revoke your own keys, as {whole}, for good?"
         confirm(question, yes=yes)
         predicate = pb.ParticipantRevoked(name=whole, reason=reason)
         subjects = {whole: tokens.name_digest(whole)}

@@ -177,6 +177,25 @@ def test_token_create_prints_a_token_that_holds(elsewhere: World, tmp_path: Path
     assert f"Next: housecall-agent enroll --token @{out}" in result.stderr
 
 
+def test_token_create_takes_a_new_file_and_states_nothing_without(
+    elsewhere: World, tmp_path: Path
+) -> None:
+    """A token that was made and not kept would stay open."""
+    elsewhere.ledger.certified = [elsewhere.authority.root_der]
+    out = tmp_path / "north.token"
+    words = ["admin", "token", "create", "--site", "north", "--out"]
+    assert elsewhere.run(*words, str(out)).exit_code == 0
+    stated, text = len(elsewhere.ledger.envelopes), out.read_text()
+    for taken in (out, Path("/dev/full")):
+        result = elsewhere.run(*words, str(taken))
+        assert result.exit_code == 5
+        assert f"there is something at {taken} already" in result.stderr
+    assert elsewhere.run(*words, str(tmp_path / "none" / "north.token")).exit_code == 2
+    assert len(elsewhere.ledger.envelopes) == stated
+    assert out.read_text() == text
+    assert Path("/dev/full").is_char_device()
+
+
 def test_token_create_for_an_operator_on_standard_output(elsewhere: World) -> None:
     words = ("admin", "token", "create", "--person", "grace", "--operator", "--expires", "30m")
     token = tokens.read(elsewhere.done(*words))
@@ -228,7 +247,7 @@ def test_revoking_oneself_is_asked_with_a_warning(
     assert result.exit_code == 11
     assert "warning: this is you" in result.stderr
     assert "`housecall-coordinator operator-token`" in result.stderr
-    assert f"Revoke yourself, {ADA}, for good? [y/N]" in result.stderr
+    assert f"Revoke your own keys, as {ADA}, for good? [y/N]" in result.stderr
     assert elsewhere.run(*words[:-1], "").exit_code == 2
     other = elsewhere.run("admin", "revoke", "person/grace", "--reason", "left", typed="\n")
     assert "this is you" not in other.stderr

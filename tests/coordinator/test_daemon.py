@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -111,10 +112,23 @@ def test_what_init_and_serve_refuse(tmp_path: Path) -> None:
         assert "Traceback" not in result.stderr
 
 
-def test_help_names_every_setting() -> None:
-    text = run("serve", "--help").stdout
-    for name in Settings.model_fields:
+def test_help_names_every_setting_and_its_default() -> None:
+    text = " ".join(run("serve", "--help").stdout.split())
+    for name, field in Settings.model_fields.items():
         assert f"HOUSECALL_COORDINATOR_{name.upper()}" in text
+        if field.default not in (None, ""):
+            assert f"[default: {field.default}]" in text
+
+
+def test_each_program_says_its_version() -> None:
+    for program in ("housecall", "housecall-coordinator", "housecall-agent"):
+        done = subprocess.run(
+            [str(PROGRAM.with_name(program)), "--version"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert version("housecall") in done.stdout
 
 
 def test_health_and_reflection_answer_to_everyone_enrolled(coordinator: World) -> None:
