@@ -17,7 +17,7 @@ def require_file(file: Path) -> None:
     """Refuses CONFIG_MISSING where the settings file that was named is none."""
     if not file.is_file():
         raise Refusal(
-            Kind.NOT_FOUND,
+            Kind.INVALID,
             "CONFIG_MISSING",
             f"settings file {file}: expected a file, found none; check --config",
         )

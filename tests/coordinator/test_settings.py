@@ -76,7 +76,7 @@ def test_a_settings_file_that_is_none_is_the_same_no_for_both(
             refused(lambda: agent.settings.load(file)),
         )
     }
-    assert [each[:2] for each in said] == [(Kind.NOT_FOUND, "CONFIG_MISSING")]
+    assert [each[:2] for each in said] == [(Kind.INVALID, "CONFIG_MISSING")]
     monkeypatch.setenv(CONFIG_VARIABLE, str(file))
     assert refused(lambda: read_settings(None)).code == "CONFIG_MISSING"
 
