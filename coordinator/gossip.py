@@ -206,7 +206,13 @@ class Gossip:
             self._say({name: piece})
 
     def _say(self, said: dict[str, Any]) -> None:
-        self._bus.say(self._written(said))
+        """What no note has room for is not said: the others do not know it, and hear the rest."""
+        note = self._written(said)
+        if len(note) > MOST_BYTES:
+            about = {"about": ", ".join(said), "bytes": len(note)}
+            log.error("a note is too long, and is not said", extra=about)
+            return
+        self._bus.say(note)
 
     def _written(self, said: dict[str, Any]) -> str:
         return write_note(self._fleet.replica, said)

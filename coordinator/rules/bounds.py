@@ -14,8 +14,9 @@ from typing import Any
 from google.protobuf.message import Message
 
 from coordinator.rules.executions import MOST_LINES
-from coordinator.rules.fact import invalid
+from coordinator.rules.fact import MOST_DESCRIPTION, invalid
 from housecall.errors import Refusal
+from housecall.identity import spiffe_id, split_id
 from housecall.nesting import json_levels, yaml_levels
 from housecall.statement import Statement
 from housecall.v1 import statements_pb2 as pb
@@ -27,10 +28,17 @@ MOST_GROUPS = 50
 """Opening parentheses in one text of a schema: a pattern's groups nest, too."""
 MOST_ITEMS = MOST_LINES
 """Of anything that a statement lists."""
+MOST_DIGITS = 9
+"""Of a dataset's number: its id is in indexes, and in notes between replicas."""
+TOKEN_ID_CHARACTERS = 16
+
+_VERBATIM = frozenset({"configuration", "parameters", "statistics_schema", "metrics_schema"})
+"""Documents, which have bounds of their own."""
 
 
 def check_bounds(opened: Statement) -> None:
-    """Refuses a statement that nests too deeply, lists too much or is not written in UTF-8."""
+    """Refuses a statement that nests too deeply, lists too much, has a text that is too
+    long, or is not written in UTF-8."""
     if json_levels(_text(opened)) > MOST_PAYLOAD_LEVELS:
         raise _too_deep(opened.kind, MOST_PAYLOAD_LEVELS)
     _check_fields(opened.kind, opened.predicate)
@@ -57,10 +65,34 @@ def _check_fields(where: str, said: Message) -> None:
         if field.is_repeated and len(value) > MOST_ITEMS:
             code = "EXECUTIONS_TOO_MANY" if field.name.startswith("execution") else "ITEMS_TOO_MANY"
             raise invalid(code, f"{name}: expected at most {MOST_ITEMS}, got {len(value)}")
-        if not field.message_type or field.message_type.full_name.startswith("google."):
-            continue
         for item in value if field.is_repeated else (value,):
-            _check_fields(name, item)
+            if isinstance(item, str) and field.name not in _VERBATIM:
+                _check_length(name, item, MOST_DESCRIPTION)
+            elif field.message_type and not field.message_type.full_name.startswith("google."):
+                _check_fields(name, item)
+
+
+def _check_length(where: str, text: str, most: int) -> None:
+    if len(text) > most:
+        message = f"{where}: expected at most {most} characters, got {len(text)}"
+        raise invalid("FIELD_TOO_LONG", message)
+
+
+def _check_token(said: pb.JoinTokenIssued) -> None:
+    """Token and name are in indexes."""
+    _check_length("JoinTokenIssued.token_id", said.token_id, TOKEN_ID_CHARACTERS)
+    _, kind, short = split_id(said.name)
+    if kind != "coordinator":
+        spiffe_id("", kind, short)
+
+
+def _check_dataset(said: pb.DatasetRegistered) -> None:
+    digits = len(said.dataset_id.partition("/")[2])
+    if digits > MOST_DIGITS:
+        raise invalid(
+            "DATASET_ID_INVALID",
+            f"dataset id: expected a number of at most {MOST_DIGITS} digits, got {digits}",
+        )
 
 
 def _check_cancelled(said: pb.ExecutionCancelled) -> None:
@@ -112,6 +144,8 @@ def _texts(schema: str) -> Iterator[str]:
 
 
 _CHECKS: Mapping[str, Callable[[Any], None]] = {
+    "JoinTokenIssued": _check_token,
+    "DatasetRegistered": _check_dataset,
     "ContainerRegistered": _check_container,
     "BenchmarkRegistered": _check_benchmark,
     "ExecutionCancelled": _check_cancelled,

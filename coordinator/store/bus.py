@@ -180,13 +180,19 @@ class PostgresBus:
             while True:
                 stopping = self._stopping.is_set()
                 while self._outbox:
-                    saying = (FLEET, self._outbox.popleft())
-                    connection.execute("SELECT pg_notify(%s, %s)", saying)
+                    self._notify(connection, self._outbox.popleft())
                 if stopping:
                     return
                 self._hear(connection)
                 ready.select(LOOK_SECONDS)
                 self._slept()
+
+    def _notify(self, connection: psycopg.Connection, note: str) -> None:
+        """A note that PostgreSQL does not take is lost, and nothing else."""
+        try:
+            connection.execute("SELECT pg_notify(%s, %s)", (FLEET, note))
+        except psycopg.DataError as error:
+            log.error("a note cannot be said", extra={"problem": str(error).partition("\n")[0]})
 
     def _hear(self, connection: psycopg.Connection) -> None:
         grew = False

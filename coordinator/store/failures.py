@@ -13,6 +13,8 @@ such database."""
 _SLOW = ("57014", "55P03", "40")
 """Statement or lock timeout, deadlock or serialisation failure."""
 _FULL = ("53100",)
+_UNSTORABLE = ("54000",)
+"""A text that no index takes."""
 
 _SQLITE = (
     ("is full", "STORE_FULL"),
@@ -34,7 +36,8 @@ def code_of(error: BaseException) -> str:
     if not isinstance(error, exc.DBAPIError):
         return ""
     state = getattr(error.orig, "sqlstate", None)
-    for prefixes, code in ((_SLOW, "STORE_SLOW"), (_FULL, "STORE_FULL")):
+    codes = ((_SLOW, "STORE_SLOW"), (_FULL, "STORE_FULL"), (_UNSTORABLE, "VALUE_UNSTORABLE"))
+    for prefixes, code in codes:
         if state and state.startswith(prefixes):
             return code
     if error.connection_invalidated or (state and state.startswith(_LOST)):
@@ -82,6 +85,8 @@ def refusal_for(error: BaseException, place: str) -> Refusal | None:
             return Refusal(
                 Kind.INVALID,
                 "VALUE_UNSTORABLE",
-                "expected texts without NUL characters and numbers below 2^63",
+                "expected texts without NUL characters, names and ids of at most 200 characters, "
+                f"and numbers below 2^63, got others ({why[:200]}); where a backup holds them, "
+                "restore it into SQLite",
             )
     return None

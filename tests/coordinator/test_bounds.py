@@ -4,26 +4,33 @@ from __future__ import annotations
 
 import contextlib
 import json
+import random
 import subprocess
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from coordinator import notary
+from coordinator.backup import back_up, restore
 from coordinator.settings import Settings
 from housecall import statement
 from housecall.errors import Refusal
 from housecall.rpc import refusals
+from housecall.times import stamp
 from housecall.v1 import ledger_pb2, ledger_pb2_grpc
 from housecall.v1 import statements_pb2 as pb
 from tests.coordinator.process import PROGRAMS
 from tests.coordinator.test_fleet import order_line, prepared
 from tests.coordinator.world import (
     MODEL_CONFIG,
+    PREPARATION_CONFIG,
+    RELEASER,
     Party,
     World,
     benchmark_statement,
+    register_container,
     register_model,
     sha,
     world,
@@ -166,6 +173,65 @@ def test_a_statement_lists_so_much_and_no_more(alone: World) -> None:
     assert refusal.code == "ITEMS_TOO_MANY"
     assert "policy.datasets.allowlist: expected at most 500, got 501" in refusal.message
     carla.state(pb.ExecutionCancelled(execution_ids=[1]))
+
+
+def dataset(number: str, preparation: pb.Pin) -> pb.DatasetRegistered:
+    return pb.DatasetRegistered(
+        dataset_id=f"north/{number}",
+        name="d",
+        preparation=preparation,
+        raw_fingerprint=sha("x"),
+        releaser=RELEASER,
+    )
+
+
+def test_what_is_in_an_index_is_short(alone: World) -> None:
+    north = alone.join("north", pb.ROLE_SITE)
+    pin = preparation(alone)
+    refusal = refused(north, dataset("1" * 10, pin))
+    assert refusal.code == "DATASET_ID_INVALID"
+    assert "at most 9 digits, got 10" in refusal.message
+    north.state(dataset("1" * 9, pin))
+    expires = stamp(datetime.now(UTC) + timedelta(hours=1))
+    said = pb.JoinTokenIssued(
+        token_id="ab" * 8, name="spiffe://test/site/x", role=pb.ROLE_SITE, expires_at=expires
+    )
+    long = pb.JoinTokenIssued()
+    long.CopyFrom(said)
+    long.token_id += "c"
+    assert refused(alone.operator, long).code == "FIELD_TOO_LONG"
+    long.CopyFrom(said)
+    long.name += "x" * 63
+    assert refused(alone.operator, long).code == "NAME_INVALID"
+    alone.operator.state(said)
+
+
+def test_a_text_is_some_pages_at_most(alone: World) -> None:
+    north = alone.join("north", pb.ROLE_SITE)
+    said = dataset("1", preparation(alone))
+    said.releaser.local_user.name = "d" * 10_001
+    refusal = refused(north, said)
+    assert refusal.code == "FIELD_TOO_LONG"
+    assert "DatasetRegistered.releaser.local_user.name" in refusal.message
+
+
+def test_an_id_that_was_too_long_is_said_where_it_cannot_be_restored(
+    alone: World, unbounded: None, postgresql_url: str, tmp_path: Path
+) -> None:
+    north = alone.join("north", pb.ROLE_SITE)
+    digits = "1" + "".join(random.Random(1).choices("0123456789", k=9_000))
+    north.state(dataset(digits, preparation(alone)))
+    back_up(alone.settings, tmp_path / "backup")
+    there = Settings(state_dir=tmp_path / "there", database_url=postgresql_url)
+    with pytest.raises(Refusal) as caught:
+        restore(there, tmp_path / "backup")
+    assert caught.value.code == "VALUE_UNSTORABLE"
+    restore(Settings(state_dir=tmp_path / "again"), tmp_path / "backup")
+
+
+def preparation(world: World) -> pb.Pin:
+    role = pb.CONTAINER_ROLE_PREPARATION
+    return register_container(world.operator, "prep", role, PREPARATION_CONFIG)
 
 
 def test_what_was_accepted_before_still_replays(alone: World, unbounded: None) -> None:

@@ -146,6 +146,31 @@ def test_preparations_are_told_until_their_site_has_a_newer_stream(postgresql_ur
     asyncio.run(story())
 
 
+def test_what_fits_in_no_note_is_lost_alone(
+    postgresql_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As a dataset's id that was accepted before ids were short."""
+    names = ["north/1", "north/" + "1" * 9000, "north/2"]
+
+    async def story() -> None:
+        async with replica("a", postgresql_url) as a, replica("b", postgresql_url) as b:
+            await until(lambda: bool(a.known) and bool(b.known))
+            north, state = a.attach("north", 1), fleet_pb2.PREPARATION_STATE_BROKEN
+            said = [fleet_pb2.Preparing(dataset_id=name, state=state) for name in names]
+            a.fleet.preparing(north, said, NOW)
+            await until(lambda: set(b.fleet.preparations.all()) == {names[0], names[2]})
+            a.bus.say("x" * 9000)
+            a.attach("south", 2)
+            await until(lambda: b.fleet.standing("south").connected)
+
+    with caplog.at_level("WARNING"):
+        asyncio.run(story())
+    assert {record.getMessage() for record in caplog.records} == {
+        "a note is too long, and is not said",
+        "a note cannot be said",
+    }
+
+
 def working(state: pb.ExecutionState.ValueType) -> fleet_pb2.Progress:
     return fleet_pb2.Progress(execution_id=7, state=state)
 
