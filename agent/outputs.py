@@ -23,6 +23,7 @@ from referencing.exceptions import Unresolvable
 
 from agent.output_paths import property_names, shown
 from housecall.errors import Kind, Refusal
+from housecall.nesting import MOST_LEVELS
 from housecall.safe_yaml import load_yaml
 
 __all__ = ["check", "read_mapping", "validator"]
@@ -111,6 +112,9 @@ def _read(path: Path, max_bytes: int) -> bytes:
 
 
 def _plain(value: Any, path: tuple[str | int, ...], names: frozenset[str], nan: bool) -> Any:
+    if isinstance(value, dict | list) and len(path) == MOST_LEVELS:
+        most = f"at most {MOST_LEVELS} levels of mappings and lists"
+        _refuse("OUTPUT_INVALID", shown(path, names), most, "more")
     if isinstance(value, dict):
         keys = [_key(key, shown(path, names)) for key in value]
         if len(set(keys)) != len(keys):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+from google.protobuf.struct_pb2 import Struct
+
 from coordinator.fleet import Fleet
 from coordinator.ledger import predicate_of
 from coordinator.models import (
@@ -21,11 +23,18 @@ from coordinator.models import (
 )
 from coordinator.preparations import Preparation
 from coordinator.store import Reader
+from housecall.nesting import READABLE_LEVELS, levels_of
 from housecall.times import stamp
 from housecall.v1 import authority_pb2 as auth
 from housecall.v1 import fleet_pb2
 from housecall.v1 import registry_pb2 as reg
 from housecall.v1 import statements_pb2 as pb
+
+
+def _shown(struct: Struct) -> Struct:
+    """Nothing of what nests more deeply than a message can, as an earlier version took: the entry
+    has it, and whatever else is in a list is shown."""
+    return struct if levels_of(struct) <= READABLE_LEVELS else Struct()
 
 
 def origin(entry: LedgerEntry) -> reg.Origin:
@@ -72,7 +81,7 @@ def dataset(reader: Reader, row: Dataset, preparation: Preparation | None) -> re
     message.prepared_fingerprint = row.prepared_fingerprint or ""
     if row.operational_index is not None:
         said: pb.DatasetOperational = predicate_of(reader.entry(row.operational_index))
-        message.statistics.CopyFrom(said.statistics)
+        message.statistics.CopyFrom(_shown(said.statistics))
     return message
 
 
@@ -119,7 +128,7 @@ def association(reader: Reader, row: Association) -> reg.Association:
     )
     if test and _is_test_of(row, test, reader.benchmark(row.benchmark_id)):
         said: pb.ResultSubmitted = predicate_of(reader.entry(test.ledger_index))
-        message.test_metrics.CopyFrom(said.metrics)
+        message.test_metrics.CopyFrom(_shown(said.metrics))
     return message
 
 
@@ -134,12 +143,15 @@ def _is_test_of(row: Association, test: Result, benchmark: Benchmark) -> bool:
 
 def result(reader: Reader, row: Result) -> reg.Result:
     entry = reader.entry(row.ledger_index)
+    said: pb.ResultSubmitted = predicate_of(entry)
+    if levels_of(said.metrics) > READABLE_LEVELS:
+        said.ClearField("metrics")
     return reg.Result(
         id=row.id,
         name=row.name,
         origin=origin(entry),
         superseded_by=row.superseded_by,
-        statement=predicate_of(entry),
+        statement=said,
     )
 
 

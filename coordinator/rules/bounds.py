@@ -8,16 +8,18 @@ the statement.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from google.protobuf.message import Message
+from google.protobuf.struct_pb2 import Struct
 
 from coordinator.rules.executions import MOST_LINES
 from coordinator.rules.fact import MOST_DESCRIPTION, invalid
 from housecall.errors import Refusal
 from housecall.identity import spiffe_id, split_id
-from housecall.nesting import json_levels, yaml_levels
+from housecall.nesting import MOST_LEVELS, json_levels, levels_of, values, yaml_levels
 from housecall.statement import Statement
 from housecall.v1 import statements_pb2 as pb
 
@@ -68,8 +70,17 @@ def _check_fields(where: str, said: Message) -> None:
         for item in value if field.is_repeated else (value,):
             if isinstance(item, str) and field.name not in _VERBATIM:
                 _check_length(name, item, MOST_DESCRIPTION)
+            elif isinstance(item, Struct):
+                _check_struct(name, item)
             elif field.message_type and not field.message_type.full_name.startswith("google."):
                 _check_fields(name, item)
+
+
+def _check_struct(where: str, struct: Struct) -> None:
+    if levels_of(struct) > MOST_LEVELS:
+        raise _too_deep(where, MOST_LEVELS)
+    if not all(math.isfinite(value.number_value) for _, value in values(struct)):
+        raise invalid("VALUE_UNSTORABLE", f"{where}: expected finite numbers")
 
 
 def _check_length(where: str, text: str, most: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,17 @@ def test_broken_yaml_is_not_quoted(tmp_path: Path) -> None:
         assert refused.value.code == "OUTPUT_INVALID"
         assert refused.value.message.startswith("output: expected one YAML document, got a ")
         assert SECRET not in str(refused.value)
+
+
+@pytest.mark.parametrize("layer", [lambda value: {SECRET: value}, lambda value: [value]])
+def test_values_nest_so_far_and_no_further(layer: Callable[[Any], Any]) -> None:
+    value: Any = 1
+    for _ in range(15):
+        value = layer(value)
+    assert check({"a": value}, None) == {"a": value}
+    refusal = refusal_of({"a": layer(value)}, None)
+    assert refusal.code == "OUTPUT_INVALID"
+    assert "expected at most 16 levels of mappings and lists, got more" in refusal.message
 
 
 def test_only_a_file_is_read(tmp_path: Path) -> None:

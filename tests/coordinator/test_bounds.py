@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from google.protobuf.json_format import MessageToDict
 
 from coordinator import notary
 from coordinator.backup import back_up, restore
@@ -20,6 +21,7 @@ from housecall.errors import Refusal
 from housecall.rpc import refusals
 from housecall.times import stamp
 from housecall.v1 import ledger_pb2, ledger_pb2_grpc
+from housecall.v1 import registry_pb2 as reg
 from housecall.v1 import statements_pb2 as pb
 from tests.coordinator.process import PROGRAMS
 from tests.coordinator.test_fleet import order_line, prepared
@@ -30,8 +32,11 @@ from tests.coordinator.world import (
     Party,
     World,
     benchmark_statement,
+    operational_statement,
     register_container,
+    register_dataset,
     register_model,
+    result_statement,
     sha,
     world,
 )
@@ -229,9 +234,66 @@ def test_an_id_that_was_too_long_is_said_where_it_cannot_be_restored(
     restore(Settings(state_dir=tmp_path / "again"), tmp_path / "backup")
 
 
-def preparation(world: World) -> pb.Pin:
+def preparation(world: World, name: str = "preparation") -> pb.Pin:
     role = pb.CONTAINER_ROLE_PREPARATION
-    return register_container(world.operator, "prep", role, PREPARATION_CONFIG)
+    return register_container(world.operator, name, role, PREPARATION_CONFIG)
+
+
+def deep(levels: int) -> Any:
+    value: Any = 1
+    for _ in range(levels):
+        value = {"a": value}
+    return value
+
+
+def with_values(said: Any, field: str, content: Any) -> bytes:
+    body = body_of(said)
+    body["predicate"][field] = content
+    return written(body)
+
+
+def test_metrics_and_statistics_nest_so_far_and_no_further(alone: World) -> None:
+    north = alone.join("north", pb.ROLE_SITE)
+    carla, reference, _ = prepared(alone, north)
+    register_dataset(north, preparation(alone, "another"), 2)
+    digest = north.registry.GetResult(reg.GetResultRequest(name="north/b1m1d1")).result
+    result = result_statement(north, 1, "north/1", reference, pb.PURPOSE_TEST)
+    result.supersedes = digest.origin.envelope_digest
+    for said, field in (
+        (operational_statement("north/2"), "statistics"),
+        (result, "metrics"),
+    ):
+        lists: Any = {"a": [[[1]] * 3]}
+        for content in (deep(17), {"a": deep(16)}, {"a": {}, "b": deep(15) | {"c": deep(16)}}):
+            assert refused(north, with_values(said, field, content)).code == "NESTED_TOO_DEEPLY"
+        infinite = with_values(said, field, {"a": 12345}).replace(b"12345", b"1e999")
+        assert refused(north, infinite).code == "VALUE_UNSTORABLE"
+        send(north, with_values(said, field, deep(16) | {"b": lists}))
+    asked = reg.ListResultsRequest(benchmark_id=1)
+    (listed,) = carla.registry.ListResults(asked).results
+    assert MessageToDict(listed.statement.metrics)["a"] == deep(15)
+
+
+@pytest.mark.parametrize("levels", [30, 32])
+def test_what_nests_too_deeply_for_a_message_hides_nothing_else(
+    alone: World, unbounded: None, levels: int
+) -> None:
+    """As it was accepted before."""
+    north = alone.join("north", pb.ROLE_SITE)
+    carla, reference, _ = prepared(alone, north)
+    register_dataset(north, preparation(alone, "another"), 2)
+    send(north, with_values(operational_statement("north/2"), "statistics", deep(levels)))
+    before = north.registry.GetResult(reg.GetResultRequest(name="north/b1m1d1")).result
+    result = result_statement(north, 1, "north/1", reference, pb.PURPOSE_TEST)
+    result.supersedes = before.origin.envelope_digest
+    send(north, with_values(result, "metrics", deep(levels)))
+    everything = reg.ListResultsRequest(benchmark_id=1, include_superseded=True)
+    results = carla.registry.ListResults(everything).results
+    datasets = north.registry.ListDatasets(reg.ListDatasetsRequest()).datasets
+    empty = levels > 30
+    assert [not r.statement.metrics.fields for r in results] == [False, empty]
+    assert [not d.statistics.fields for d in datasets] == [False, empty]
+    replays(alone.settings)
 
 
 def test_what_was_accepted_before_still_replays(alone: World, unbounded: None) -> None:
