@@ -20,7 +20,7 @@ from datetime import datetime
 
 from coordinator.preparations import Preparation, Preparations, taken
 from coordinator.session import Mail, Session, draining
-from coordinator.standing import MOST_CHARACTERS, Doing, Standing, Word, began_at
+from coordinator.standing import KNOWN_STATES, MOST_CHARACTERS, Doing, Standing, Word, began_at
 from housecall.errors import Kind, Refusal
 from housecall.v1 import fleet_pb2
 
@@ -162,8 +162,8 @@ class Fleet:
         self.tell_site(session.site)
 
     def progress(self, session: Session, said: fleet_pb2.Progress, now: datetime) -> None:
-        """Of an order of that site."""
-        if not self.is_served(session):
+        """Of an order of that site; a state that is not known here is not taken."""
+        if not self.is_served(session) or said.state not in KNOWN_STATES:
             return
         known, skew_s = self._doing.get(said.execution_id), session.standing.clock_skew_seconds
         at = began_at(said, known, now=now, skew_s=skew_s)

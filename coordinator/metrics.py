@@ -24,6 +24,7 @@ from coordinator.authority import CertificateAuthority
 from coordinator.fleet import Fleet
 from coordinator.models import Execution
 from coordinator.notary import Accepted
+from coordinator.standing import KNOWN_STATES
 from coordinator.store import Store
 from coordinator.store.backups import last_backup
 from housecall.errors import Refusal
@@ -149,10 +150,10 @@ class Standing(Collector):
 
     def _reported(self) -> Metric:
         """Zeros are said, too: a series that comes and goes cannot be told from a failed scrape."""
-        states = [state for state in pb.ExecutionState.values() if state]
-        counts = dict.fromkeys(states, 0)
+        counts = dict.fromkeys(sorted(KNOWN_STATES), 0)
         for _, doing in self._fleet.all_progress():
-            counts[doing.state] += 1
+            if doing.state in counts:  # a replica of another version may tell of others
+                counts[doing.state] += 1
         family = GaugeMetricFamily(
             f"{PREFIX}orders_reported",
             "Orders by the state that their sites last said.",

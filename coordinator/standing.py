@@ -13,6 +13,9 @@ from housecall.v1 import statements_pb2 as pb
 MOST_CHARACTERS = 100
 """Of a text that an agent says of itself: a standing fits in one note between replicas."""
 
+KNOWN_STATES = frozenset(pb.ExecutionState.values()) - {pb.EXECUTION_STATE_UNSPECIFIED}
+"""That an order may be in, as its site says."""
+
 
 @dataclass(frozen=True)
 class Standing:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple
 
@@ -71,8 +71,7 @@ def ordered(reader: Reader, head: Head) -> Sequence[tuple[int, str]]:
 def not_open(reader: Reader, numbers: Sequence[int]) -> list[int]:
     """Those of executions that ended, or that are not there."""
     number, found = col(Execution.id), set[int]()
-    for start in range(0, len(numbers), MOST_NUMBERS):
-        some = numbers[start : start + MOST_NUMBERS]
+    for some in _in_pieces(numbers):
         query = select(Execution.id).where(
             number.in_(some), col(Execution.state).not_in(ENDED_EXECUTIONS)
         )
@@ -83,8 +82,13 @@ def not_open(reader: Reader, numbers: Sequence[int]) -> list[int]:
 def sites_of(reader: Reader, numbers: Iterable[int]) -> Sequence[tuple[int, str]]:
     """(number, site) of executions, each once."""
     found: list[tuple[int, str]] = []
-    distinct = iter(sorted(set(numbers)))
-    while some := list(islice(distinct, MOST_NUMBERS)):
+    for some in _in_pieces(numbers):
         query = select(Execution.id, Execution.site).where(col(Execution.id).in_(some))
         found += reader.ask.exec(query.order_by(col(Execution.id)))
     return found
+
+
+def _in_pieces(numbers: Iterable[int]) -> Iterator[list[int]]:
+    distinct = iter(sorted(set(numbers)))
+    while some := list(islice(distinct, MOST_NUMBERS)):
+        yield some

@@ -6,7 +6,7 @@ import asyncio
 import socket
 import time
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,11 @@ from coordinator.founding import found
 from coordinator.metrics import Meters, Standing
 from coordinator.server import serving
 from coordinator.settings import Settings
+from coordinator.standing import Doing, Word
 from coordinator.store import Store
 from housecall.errors import Refusal
 from housecall.rpc import refusals
+from housecall.v1 import fleet_pb2
 from housecall.v1 import registry_pb2 as reg
 from housecall.v1 import statements_pb2 as pb
 from tests.coordinator.process import coordinator_process
@@ -73,6 +75,27 @@ def test_counts_are_those_of_the_work(tmp_path: Path) -> None:
     assert SERVER_LIFE - timedelta(minutes=5) < left <= SERVER_LIFE
     for private in ("mona", "olga", "first", str(tmp_path)):
         assert private not in after.text
+
+
+def test_a_state_that_nobody_knows_is_not_taken_and_hides_nothing(tmp_path: Path) -> None:
+    async def said() -> Fleet:
+        fleet, now = Fleet(), datetime.now(UTC)
+        session = fleet.attach("north", Fleet().standing("north"), lambda: None)
+        for number, state in enumerate((0, 99, pb.EXECUTION_STATE_RUNNING)):
+            value = pb.ExecutionState.ValueType(state)
+            fleet.progress(session, fleet_pb2.Progress(execution_id=number, state=value), now)
+        assert [number for number, _ in fleet.all_progress()] == [2]
+        other = pb.ExecutionState.ValueType(99)  # as a replica of another version tells it
+        fleet.merge_progress(3, Doing(Word(1, 1), now, other, ""))
+        return fleet
+
+    settings = Settings(state_dir=tmp_path)
+    house = found(settings, TRUST_DOMAIN, "127.0.0.1:1")
+    store, meters = Store(settings.store_url), Meters()
+    meters.registry.register(Standing(store, asyncio.run(said()), house.authority))
+    text = generate_latest(meters.registry).decode()
+    store.close()
+    assert f'{PREFIX}orders_reported{{state="running"}} 1.0' in text
 
 
 def lose_a_table(store: Store) -> None:
