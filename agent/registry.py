@@ -128,9 +128,21 @@ class Registry:
         found = self._newest(
             f"associations:{benchmark_id}:{dataset_id}",
             registry_pb2.ListAssociationsResponse,
-            lambda: self._stub.ListAssociations(request, timeout=CALL_SECONDS),
+            lambda: self._all_associations(request),
         )
         return [_association(each) for each in found.associations]
+
+    def _all_associations(
+        self, request: registry_pb2.ListAssociationsRequest
+    ) -> registry_pb2.ListAssociationsResponse:
+        """Of every page."""
+        found = registry_pb2.ListAssociationsResponse()
+        while True:
+            page = self._stub.ListAssociations(request, timeout=CALL_SECONDS)
+            found.associations.extend(page.associations)
+            if not page.next_page_token:
+                return found
+            request.page_token = page.next_page_token
 
     def association(self, number: int) -> Association:
         with self._uplink.identity.refusals():

@@ -64,10 +64,15 @@ class AuthorityServicer(authority_pb2_grpc.AuthorityServicer):
             def visible(row: JoinToken) -> bool:
                 return request.state in (pb.TOKEN_STATE_UNSPECIFIED, _state(row, now))
 
-            rows, token = page(reader, JoinToken, request, visible, {})
-            return pb.ListTokensResponse(
-                tokens=[views.token(row, _state(row, now)) for row in rows], next_page_token=token
+            shown, token = page(
+                reader,
+                JoinToken,
+                request,
+                visible,
+                {},
+                lambda row: views.token(row, _state(row, now)),
             )
+            return pb.ListTokensResponse(tokens=shown, next_page_token=token)
 
     def Enrol(self, request: pb.EnrolRequest, context: grpc.ServicerContext) -> pb.EnrolResponse:
         said = statement.unverified(request.envelope).predicate

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import grpc
 
 from coordinator.caller import current_caller
 from coordinator.ledger import Ledger
 from coordinator.models import LedgerEntry
 from coordinator.notary import Accepted, Notary
+from coordinator.paging import PAGE_BYTES
 from coordinator.store import Reader, Store
 from coordinator.visibility import Eyes
 from housecall import merkle
 from housecall.errors import Kind, Refusal
 from housecall.v1 import ledger_pb2 as pb
 from housecall.v1 import ledger_pb2_grpc
+
+AT_ONCE = 100
 
 
 def answer(accepted: Accepted) -> pb.AppendResponse:
@@ -83,15 +88,25 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServicer):
     def ListEntries(
         self, request: pb.ListEntriesRequest, context: grpc.ServicerContext
     ) -> pb.ListEntriesResponse:
-        count = min(request.count or 100, 1000)
+        """As many as are asked for, or as many bytes as a client takes with one more."""
+        count, room = min(request.count or 100, 1000), PAGE_BYTES
         with self._store.read() as reader:
             eyes = Eyes(reader, current_caller())
-            entries = [
-                pb.ListEntriesResponse.Entry(
+            shown: list[pb.ListEntriesResponse.Entry] = []
+            for entry in _entries(reader, request.start, count):
+                message = pb.ListEntriesResponse.Entry(
                     ledger_index=entry.ledger_index,
                     envelope=entry.envelope if eyes.entry(entry) else b"",
                     leaf_hash=merkle.leaf_hash(entry.envelope),
                 )
-                for entry in reader.entries(request.start, count)
-            ]
-            return pb.ListEntriesResponse(entries=entries, tree_size=reader.tree_size())
+                shown.append(message)
+                room -= message.ByteSize()
+                if room <= 0:
+                    break
+            return pb.ListEntriesResponse(entries=shown, tree_size=reader.tree_size())
+
+
+def _entries(reader: Reader, start: int, count: int) -> Iterator[LedgerEntry]:
+    """Up to `count` from `start` on; a few at a time, since each may have a MiB."""
+    for first in range(start, start + count, AT_ONCE):
+        yield from reader.entries(first, min(AT_ONCE, start + count - first))

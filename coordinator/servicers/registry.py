@@ -68,10 +68,15 @@ class RegistryServicer(registry_pb2_grpc.RegistryServicer):
     ) -> pb.ListContainersResponse:
         with self._store.read() as reader:
             where = {"owner": request.owner}
-            rows, token = page(reader, Container, request, everyone, where)
-            return pb.ListContainersResponse(
-                containers=[views.container(reader, row) for row in rows], next_page_token=token
+            shown, token = page(
+                reader,
+                Container,
+                request,
+                everyone,
+                where,
+                lambda row: views.container(reader, row),
             )
+            return pb.ListContainersResponse(containers=shown, next_page_token=token)
 
     def GetContainer(
         self, request: pb.GetContainerRequest, context: Context
@@ -85,10 +90,15 @@ class RegistryServicer(registry_pb2_grpc.RegistryServicer):
     ) -> pb.ListBenchmarksResponse:
         with self._store.read() as reader:
             where = {"owner": request.owner}
-            rows, token = page(reader, Benchmark, request, everyone, where)
-            return pb.ListBenchmarksResponse(
-                benchmarks=[views.benchmark(reader, row) for row in rows], next_page_token=token
+            shown, token = page(
+                reader,
+                Benchmark,
+                request,
+                everyone,
+                where,
+                lambda row: views.benchmark(reader, row),
             )
+            return pb.ListBenchmarksResponse(benchmarks=shown, next_page_token=token)
 
     def GetBenchmark(
         self, request: pb.GetBenchmarkRequest, context: Context
@@ -102,10 +112,15 @@ class RegistryServicer(registry_pb2_grpc.RegistryServicer):
 
     def ListModels(self, request: pb.ListModelsRequest, context: Context) -> pb.ListModelsResponse:
         with self._store.read() as reader:
-            rows, token = page(reader, Model, request, everyone, {"owner": request.owner})
-            return pb.ListModelsResponse(
-                models=[views.model(reader, row) for row in rows], next_page_token=token
+            shown, token = page(
+                reader,
+                Model,
+                request,
+                everyone,
+                {"owner": request.owner},
+                lambda row: views.model(reader, row),
             )
+            return pb.ListModelsResponse(models=shown, next_page_token=token)
 
     def GetModel(self, request: pb.GetModelRequest, context: Context) -> pb.GetModelResponse:
         with self._store.read() as reader:
@@ -125,10 +140,15 @@ class RegistryServicer(registry_pb2_grpc.RegistryServicer):
             def visible(row: Dataset) -> bool:
                 return self._sees_dataset(eyes, row)
 
-            rows, token = page(reader, Dataset, request, visible, where)
-            return pb.ListDatasetsResponse(
-                datasets=[self._dataset(reader, eyes, row) for row in rows], next_page_token=token
+            shown, token = page(
+                reader,
+                Dataset,
+                request,
+                visible,
+                where,
+                lambda row: self._dataset(reader, eyes, row),
             )
+            return pb.ListDatasetsResponse(datasets=shown, next_page_token=token)
 
     def GetDataset(self, request: pb.GetDatasetRequest, context: Context) -> pb.GetDatasetResponse:
         with self._store.read() as reader:
@@ -170,9 +190,16 @@ class RegistryServicer(registry_pb2_grpc.RegistryServicer):
                 "state": request.state,
             }
             eyes = Eyes(reader, current_caller())
-            rows, token = page(reader, Association, request, eyes.association, where)
+            shown, token = page(
+                reader,
+                Association,
+                request,
+                eyes.association,
+                where,
+                lambda row: views.association(reader, row),
+            )
             return pb.ListAssociationsResponse(
-                associations=[views.association(reader, row) for row in rows],
+                associations=shown,
                 next_page_token=token,
             )
 
@@ -201,10 +228,10 @@ class RegistryServicer(registry_pb2_grpc.RegistryServicer):
                 stands = request.include_superseded or not row.superseded_by
                 return stands and eyes.result(row)
 
-            rows, token = page(reader, Result, request, visible, where)
-            return pb.ListResultsResponse(
-                results=[views.result(reader, row) for row in rows], next_page_token=token
+            shown, token = page(
+                reader, Result, request, visible, where, lambda row: views.result(reader, row)
             )
+            return pb.ListResultsResponse(results=shown, next_page_token=token)
 
     def GetResult(self, request: pb.GetResultRequest, context: Context) -> pb.GetResultResponse:
         with self._store.read() as reader:
@@ -232,9 +259,16 @@ class RegistryServicer(registry_pb2_grpc.RegistryServicer):
                 seen = views.execution(reader, row, self._fleet)
                 return request.state in (statements_pb2.EXECUTION_STATE_UNSPECIFIED, seen.state)
 
-            rows, token = page(reader, Execution, request, visible, where)
+            shown, token = page(
+                reader,
+                Execution,
+                request,
+                visible,
+                where,
+                lambda row: views.execution(reader, row, self._fleet),
+            )
             return pb.ListExecutionsResponse(
-                executions=[views.execution(reader, row, self._fleet) for row in rows],
+                executions=shown,
                 next_page_token=token,
             )
 
@@ -256,10 +290,15 @@ class RegistryServicer(registry_pb2_grpc.RegistryServicer):
                 return wanted and eyes.site(row.name)
 
             where = {"role": statements_pb2.ROLE_SITE}
-            rows, token = page(reader, Participant, request, visible, where)
-            return pb.ListSitesResponse(
-                sites=[views.site(row, self._fleet) for row in rows], next_page_token=token
+            shown, token = page(
+                reader,
+                Participant,
+                request,
+                visible,
+                where,
+                lambda row: views.site(row, self._fleet),
             )
+            return pb.ListSitesResponse(sites=shown, next_page_token=token)
 
     def GetOverview(
         self, request: pb.GetOverviewRequest, context: Context

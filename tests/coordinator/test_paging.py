@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from housecall import statement
 from housecall.v1 import authority_pb2 as auth
-from housecall.v1 import authority_pb2_grpc
+from housecall.v1 import authority_pb2_grpc, ledger_pb2
 from housecall.v1 import registry_pb2 as reg
 from housecall.v1 import statements_pb2 as pb
-from tests.coordinator.test_fleet import Agent
-from tests.coordinator.world import World
+from housecall.v1.ledger_pb2_grpc import LedgerStub
+from tests.coordinator.test_fleet import Agent, prepared
+from tests.coordinator.world import World, result_statement, sha
 
 
 def turned(method: Any, request: Any, field: str) -> list[list[Any]]:
@@ -57,3 +59,37 @@ def test_tokens_come_in_pages_and_by_their_state(coordinator: World) -> None:
         found = [token for page in some for token in page]
         assert [token.name.rpartition("/")[2] for token in found] == expected
         assert {token.state for token in found} == {state}
+
+
+def test_a_page_has_no_more_bytes_than_a_client_takes(coordinator: World) -> None:
+    """Twelve results of 0.7 MB each."""
+    north = coordinator.join("north", pb.ROLE_SITE)
+    carla, _, other = prepared(coordinator, north)
+    digest = ""
+    for number in range(12):
+        said = result_statement(north, 1, "north/1", other, pb.PURPOSE_TEST)
+        said.metrics.update({"x": "y" * 700_000, "number": number})
+        said.supersedes = digest
+        envelope = statement.sign(
+            statement.build(said, {"t": sha("x")}), north.identity.signing_key
+        )
+        LedgerStub(north.channel).Append(ledger_pb2.AppendRequest(envelope=envelope))
+        digest = statement.digest(envelope)
+    request = reg.ListResultsRequest(model_id=other.id, include_superseded=True)
+    numbers: list[int] = []
+    while True:
+        response = carla.registry.ListResults(request)
+        numbers += [
+            int(each.statement.metrics.fields["number"].number_value) for each in response.results
+        ]
+        if not response.next_page_token:
+            break
+        request.page_token = response.next_page_token
+    assert numbers == list(range(12))
+    indexes: list[int] = []
+    asked = ledger_pb2.ListEntriesRequest(count=1000)
+    while entries := LedgerStub(coordinator.operator.channel).ListEntries(asked).entries:
+        indexes += [entry.ledger_index for entry in entries]
+        asked.start = indexes[-1] + 1
+    assert indexes == list(range(len(indexes)))
+    assert len(indexes) > 12
