@@ -11,6 +11,7 @@ from pathlib import Path
 from agent.doctor.finding import Skip
 from agent.engines.docker.diagnosis import Diagnosis, diagnose
 from agent.settings import Settings, load
+from housecall.credentials import damaged
 from housecall.errors import Refusal
 from housecall.identity import Identity
 from housecall.proxy import Proxy, is_set
@@ -26,9 +27,10 @@ class Address:
 
     @staticmethod
     def read(text: str) -> Address:
+        """Raises ValueError."""
         host, _, port = text.rpartition(":")
-        if not host or not port.isdecimal():
-            raise Skip(f"the address {text!r} is not host:port")
+        if not host or not port.isdecimal() or not 0 < int(port) < 1 << 16:
+            raise ValueError(f"expected host:port, got {text!r}")
         return Address(host.strip("[]"), int(port))
 
     @property
@@ -68,11 +70,16 @@ class Scene:
 
     @property
     def coordinator(self) -> Address:
-        """Where the coordinator is, as the identity says; skips where there is no identity."""
+        """Where the coordinator is, as the identity says; skips where there is no identity. Refuses
+        an address that is none."""
         try:
-            return Address.read(self.identity.address)
+            address = self.identity.address
         except (Refusal, OSError):
             raise Skip("no identity says where the coordinator is") from None
+        try:
+            return Address.read(address)
+        except ValueError as error:
+            raise damaged(self.settings.identity_dir, ValueError(f"address: {error}")) from None
 
     @property
     def proxy(self) -> Proxy | None:

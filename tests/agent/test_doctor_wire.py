@@ -98,6 +98,15 @@ def test_a_port_that_swallows_everything(site: Patient, monkeypatch: pytest.Monk
     assert found["tls"].kind is Kind.UNAVAILABLE
 
 
+@pytest.mark.parametrize("address", ["coordinator.example", "coordinator.example:https", "a:0", ""])
+def test_an_address_that_is_none(site: Patient, address: str) -> None:
+    site.dial(address)
+    found = site.look("coordinator")
+    assert levels(found, *WAY[:-1]) == [FAILED] + [SKIPPED] * 4
+    assert found["dns"].code == "IDENTITY_DAMAGED"
+    assert f"expected host:port, got {address!r}" in found["dns"].found
+
+
 def test_a_name_that_nobody_knows(site: Patient) -> None:
     site.dial("coordinator.invalid:8443")
     began = time.monotonic()
