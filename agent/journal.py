@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.disk import disk_full
-from agent.journal_file import BACKUP, FULL, copy_journal, open_journal
+from agent.journal_file import BACKUP, FULL, copy_journal, is_held, open_journal, unusable
 from agent.records import (
     Draft,
     DraftedStatement,
@@ -78,6 +78,8 @@ class Journal:
                     self._db.execute("ROLLBACK")
                 if getattr(error, "sqlite_errorcode", None) in FULL:
                     raise disk_full() from error
+                if is_held(error):
+                    raise unusable(self._path, str(error)) from error
                 raise
             finally:
                 self._depth -= 1

@@ -62,6 +62,11 @@ def schema_of(path: Path) -> int:
         return _examined(db, path)
 
 
+def is_held(error: BaseException) -> bool:
+    """SQLite says that another program writes to it, and went on for longer than it waits."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
+
+
 def require_served(path: Path) -> None:
     """For who writes beside an agent: the journal is there, and of the schema that this program
     writes. Refuses, and leaves it as it is, so that no agent of an older version finds its journal
@@ -178,7 +183,7 @@ def _told(path: Path) -> Iterator[None]:
         if error.sqlite_errorcode in FULL or (code in _DISK and is_full(path.parent)):
             raise disk_full() from error
         if code in (*_DISK, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_READONLY):
-            raise _unusable(path, str(error)) from error
+            raise unusable(path, str(error)) from error
         raise
 
 
@@ -201,7 +206,8 @@ def _damaged(path: Path, got: str) -> Refusal:
     )
 
 
-def _unusable(path: Path, got: str) -> Refusal:
+def unusable(path: Path, got: str) -> Refusal:
+    """Now; it is whole."""
     return Refusal(
         Kind.UNAVAILABLE,
         "JOURNAL_UNUSABLE",

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -91,6 +93,26 @@ def test_a_journal_that_was_lost(state: Path, hurt: Callable[[Path], None]) -> N
     assert [each.id for each in journal.executions()] == expected
     assert journal.add_execution(EXECUTION).id > 1, "no folder is taken for another's"
     journal.close()
+
+
+def test_no_state_folder_has_no_journal_to_recover(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOUSECALL_AGENT_STATE_DIR", str(tmp_path / "nowhere"))
+    code, text = said("recover-journal")
+    assert (code, "[JOURNAL_MISSING]" in text) == (3, True)
+    assert f"state_dir right, which says {tmp_path / 'nowhere'}" in text
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_journal_that_another_program_writes_to(state: Path) -> None:
+    with closing(sqlite3.connect(state / NAME, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        code, text = said("trust", "spiffe://x/person/carla", DIGEST)
+        assert (code, "[JOURNAL_UNUSABLE]" in text) == (8, True)
+        assert f"{state / NAME}: expected to read and write it, got: database is locked" in text
+        other.execute("ROLLBACK")
+    assert said("trust", "spiffe://x/person/carla", DIGEST)[0] == 0
 
 
 def letter(state: Path) -> None:
