@@ -13,7 +13,8 @@ from pathlib import Path
 import grpc
 
 from agent.disk import explained
-from housecall import client
+from agent.journal_file import require_site
+from housecall import client, tokens
 from housecall.errors import Kind, Refusal
 from housecall.identity import Identity
 from housecall.proxy import Proxy
@@ -26,8 +27,12 @@ log = logging.getLogger(__name__)
 
 
 def enrol(token: str, folder: Path, proxy: Proxy | None = None) -> Identity:
-    """Turn a join token for a site, or the file that `@` names, into the identity in `folder`."""
-    return client.enrol(token_text(token), folder, pb.ROLE_SITE, proxy=proxy)
+    """Turn a join token for a site, or the file that `@` names, into the identity in `folder`. The
+    token of one site is not used up where the journal beside the folder is another's."""
+    text = token_text(token)
+    if (said := tokens.read(text)).role == pb.ROLE_SITE:
+        require_site(folder.parent / "journal.sqlite", said.name)
+    return client.enrol(text, folder, pb.ROLE_SITE, proxy=proxy)
 
 
 def token_text(token: str) -> str:

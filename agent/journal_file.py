@@ -3,6 +3,7 @@ transaction, copied while it is in use.
 
     JOURNAL_NEWER      a newer agent wrote it
     JOURNAL_FOREIGN    another program's database, or no database at all
+    SITE_DIFFERS       it is another site's
     JOURNAL_OLDER      an older agent wrote it, and may be running: only `serve` brings it on
     JOURNAL_MISSING    it is not there, and `serve` alone makes one
     JOURNAL_DAMAGED    it is cut off, its pages contradict each other, or it is gone
@@ -18,7 +19,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from agent.disk import disk_full, is_full
@@ -60,6 +61,33 @@ def schema_of(path: Path) -> int:
         return 0
     with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db, _told(path):
         return _examined(db, path)
+
+
+def site_of(path: Path) -> str:
+    """Whose journal it is, as its agent noted at its first use; "" where it does not say, is not
+    there, or cannot be read."""
+    if not path.is_file():
+        return ""
+    with (
+        suppress(sqlite3.Error),
+        closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db,
+    ):
+        row = db.execute("SELECT value FROM facts WHERE name = 'site'").fetchone()
+        return str(row[0]) if row else ""
+    return ""
+
+
+def require_site(path: Path, site: str) -> None:
+    """Refuses with SITE_DIFFERS where it is another site's: its orders and statements are not of
+    this one."""
+    if (found := site_of(path)) not in ("", site):
+        raise Refusal(
+            Kind.CONFLICT,
+            "SITE_DIFFERS",
+            f"{path}: expected the journal of {site}, got that of {found}; restore the identity of "
+            f"{found} in {path.parent / 'identity'}, or name another folder for {site} by the "
+            "setting state_dir, and enrol there",
+        )
 
 
 def is_held(error: BaseException) -> bool:

@@ -28,6 +28,7 @@ from agent.execution import Executor
 from agent.fingerprints import Fingerprinter
 from agent.identity import Uplink
 from agent.journal import Journal
+from agent.journal_file import require_site
 from agent.link import Link
 from agent.local.messages import Messages
 from agent.local.room import Rooms
@@ -72,7 +73,10 @@ class Agent:
         self.policy = PolicyFile(settings.policy_file)
         self.outward = settings.outward()
         self.uplink = Uplink(settings.identity_dir, self.outward.proxy)
+        name = self.uplink.identity.name
+        require_site(state / "journal.sqlite", name)
         self.journal = Journal(state / "journal.sqlite")
+        self.journal.set_fact("site", name)
         self._build(state, engines)
 
     def _build(self, state: Path, engines: Engines) -> None:

@@ -15,11 +15,16 @@ import pytest
 from click.testing import CliRunner
 
 from agent.__main__ import main
+from agent.identity import enrol
 from agent.journal import Journal
 from agent.journal_file import BACKUP, schema_of
 from agent.journal_schema import SCHEMA_VERSION
 from agent.records import Execution
+from agent.server import Agent
 from housecall.errors import Refusal
+from housecall.v1 import statements_pb2 as pb
+from tests.agent import site
+from tests.agent.site import Bench
 from tests.faults.disks import Disk
 
 NAME = "journal.sqlite"
@@ -113,6 +118,25 @@ def test_a_journal_that_another_program_writes_to(state: Path) -> None:
         assert f"{state / NAME}: expected to read and write it, got: database is locked" in text
         other.execute("ROLLBACK")
     assert said("trust", "spiffe://x/person/carla", DIGEST)[0] == 0
+
+
+def test_a_journal_of_another_site(bench: Bench, tmp_path: Path) -> None:
+    settings = site.enrolled(bench, tmp_path)
+    state, token = settings.state_dir, bench.world.token("south", pb.ROLE_SITE)
+    with closing(Journal(state / NAME)) as older:
+        older.set_fact("cursor", "5")
+    with site.serving(bench, tmp_path, settings) as north:
+        assert north.agent.journal.fact("site") == "spiffe://test/site/north", (
+            "an older one takes it"
+        )
+    shutil.move(state / "identity", tmp_path / "north")
+    with pytest.raises(Refusal, match="expected the journal of spiffe://test/site/south") as caught:
+        enrol(token, settings.identity_dir)
+    assert caught.value.code == "SITE_DIFFERS"
+    enrol(token, tmp_path / "south" / "identity")  # it is not used up
+    shutil.copytree(tmp_path / "south" / "identity", state / "identity")
+    with pytest.raises(Refusal, match="got that of spiffe://test/site/north"):
+        Agent(settings, lambda _: bench.engine)
 
 
 def letter(state: Path) -> None:
