@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from agent.consent import PolicyFile
 from agent.doctor.finding import Skip, Verdict, fail, ok, warn
 from agent.doctor.scene import Scene
 from agent.doctor.state import mode
-from agent.journal_file import schema_of
+from agent.journal_file import require_site, schema_of
 from agent.journal_reader import JournalReader
 from agent.settings import DEFAULT_FILE, Settings
 from agent.users import user_name
@@ -60,6 +61,11 @@ def journal(scene: Scene) -> Verdict:
     version = schema_of(path)
     if not version:
         raise Skip("there is no journal yet: the agent's first start makes it")
+    name = ""
+    with suppress(Refusal, OSError):  # the check of the identity says so
+        name = scene.identity.name
+    if name:
+        require_site(path, name)
     with JournalReader(path) as reader:
         waiting = reader.without_receipt()
     return ok(f"{path.name} is whole, schema {version}, {waiting} statements without a receipt")

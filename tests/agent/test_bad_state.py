@@ -137,6 +137,10 @@ def test_a_journal_of_another_site(bench: Bench, tmp_path: Path) -> None:
     shutil.copytree(tmp_path / "south" / "identity", state / "identity")
     with pytest.raises(Refusal, match="got that of spiffe://test/site/north"):
         Agent(settings, lambda _: bench.engine)
+    config = tmp_path / "agent.toml"
+    config.write_text(f'state_dir = "{state}"\n')
+    code, text = said("doctor", "--check", "journal", "--config", str(config))
+    assert (code, "[SITE_DIFFERS]" in text) == (5, True), text
 
 
 def letter(state: Path) -> None:
