@@ -21,7 +21,10 @@ FINAL: dict[str, str] = {
     "REVOKED": "this site was revoked",
     "WRONG_CA": "it is not certified by the CA pinned at enrolment",
     "CERTIFICATE_EXPIRED": f"a certificate ran out; where it is this site's own, {RENEWAL}",
-    "UNAUTHENTICATED": "the coordinator does not know this certificate",
+    "UNAUTHENTICATED": (
+        "the coordinator does not take this certificate: it does not know it, or one of the clocks "
+        "is off"
+    ),
     "NOT_ALLOWED": "this certificate may not open a site's stream",
 }
 """Ends of a stream that another try does not mend by itself, each with its reason: tried again

@@ -65,7 +65,7 @@ def _facts(found: Row, now: datetime) -> Iterator[tuple[str, Any]]:
     yield "coordinator", found["coordinator"]
     yield "link", _link(found, now)
     yield "problem", found["link_problem"]
-    yield "clock", f"{since.skew(found['clock_skew_seconds'])} of the coordinator's"
+    yield "clock", _clock(found)
     yield "engine", found["engine_problem"] or _engine(found)
     yield "slots", f"{found['running']} of {found['slots']} in use"
     room = f"{size(found['disk_free_bytes'])} free"
@@ -74,6 +74,13 @@ def _facts(found: Row, now: datetime) -> Iterator[tuple[str, Any]]:
     yield "certificate", f"ends {until(found['certificate_expires_at'], now)}"
     yield "policy", found["policy_digest"] or "none: every order asks"
     yield "ledger key", found["verifier_key"]
+
+
+def _clock(found: Row) -> str:
+    """The coordinator tells its time when the link comes up: before the first time nobody knows."""
+    if not (found["connected"] or found["connected_at"]):
+        return "-"
+    return f"{since.skew(found['clock_skew_seconds'])} of the coordinator's"
 
 
 def _link(found: Row, now: datetime) -> str:

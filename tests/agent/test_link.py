@@ -440,6 +440,7 @@ def test_waits_grow_with_jitter_and_shrink_after_a_good_minute() -> None:
     assert waits[-1] == CAP_S
     assert backoff.after("", GOOD_S) == 0.5
     assert all(backoff.after(code, 0) == FINAL_WAIT_S for code in FINAL)
+    assert "one of the clocks is off" in FINAL["UNAUTHENTICATED"], "as the log gives the reason"
     assert all(backoff.after(code, 0) == CALM_WAIT_S for code in CALM)
     assert all(backoff.after(code, GOOD_S) == 1.0 for code in SOON)
 

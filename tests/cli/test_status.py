@@ -231,6 +231,7 @@ def site_status(now: datetime) -> site_pb2.GetStatusResponse:
         agent_version="0.1.0",
         coordinator="coordinator.example:8443",
         connected=False,
+        connected_at=lately(hours=1),
         link_since=lately(minutes=5, seconds=20),
         next_try_at=lately(seconds=-30),
         link_problem="cannot reach it [UNREACHABLE]",
@@ -316,6 +317,14 @@ def without_rules(text: str) -> list[list[str]]:
 def test_the_sites_screen(at_site: World) -> None:
     at_site.site.status = site_status(datetime.now(UTC))
     assert without_rules(at_site.done("site", "status")) == without_rules(SITE_SCREEN)
+
+
+def test_the_clock_of_an_agent_that_was_never_connected(at_site: World) -> None:
+    found = site_status(datetime.now(UTC))
+    found.ClearField("connected_at")
+    at_site.site.status = found
+    (line,) = [each for each in at_site.done("site", "status").splitlines() if "clock  " in each]
+    assert line.split() == ["clock", "-"]
 
 
 def test_a_link_that_ended_for_good(at_site: World) -> None:
