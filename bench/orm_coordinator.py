@@ -116,7 +116,9 @@ class OrmLedgerServicer(LedgerServicer):
         super().__init__(store, ledger, notary)
         self._orm = OrmAppend(store, ledger)
 
-    def Append(self, request: pb.AppendRequest, context: grpc.ServicerContext) -> pb.AppendResponse:
+    def Append(  # type: ignore[override]  # in a thread: it asks the store itself
+        self, request: pb.AppendRequest, context: grpc.ServicerContext
+    ) -> pb.AppendResponse:
         return self._orm.append(request.envelope, current_caller())
 
 

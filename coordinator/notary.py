@@ -14,6 +14,7 @@ not kept.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 import time
@@ -142,12 +143,15 @@ class Notary:
         try:
             return self.submit(envelope, caller).result(timeout=ACCEPTED_WITHIN_SECONDS)
         except TimeoutError:
-            raise Refusal(
-                Kind.UNAVAILABLE,
-                "STORE_SLOW",
-                f"not durable within {ACCEPTED_WITHIN_SECONDS:.0f} s: send the same statement "
-                "again, it counts once",
-            ) from None
+            raise _not_yet() from None
+
+    async def appended(self, envelope: bytes, caller: Caller) -> Accepted:
+        """The same on the event loop: no thread is taken while it waits."""
+        try:
+            async with asyncio.timeout(ACCEPTED_WITHIN_SECONDS):
+                return await asyncio.wrap_future(self.submit(envelope, caller))
+        except TimeoutError:
+            raise _not_yet() from None
 
     def _run(self) -> None:
         writer = self._store.writer()
@@ -308,6 +312,15 @@ class Notary:
                 log.exception(
                     "a listener failed; what it would have told comes with the next Hello"
                 )
+
+
+def _not_yet() -> Refusal:
+    return Refusal(
+        Kind.UNAVAILABLE,
+        "STORE_SLOW",
+        f"not durable within {ACCEPTED_WITHIN_SECONDS:.0f} s: send the same statement again, it "
+        "counts once",
+    )
 
 
 def _refused(job: _Job, error: Exception) -> Refusal:

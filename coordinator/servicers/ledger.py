@@ -31,8 +31,10 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServicer):
         self._ledger = ledger
         self._notary = notary
 
-    def Append(self, request: pb.AppendRequest, context: grpc.ServicerContext) -> pb.AppendResponse:
-        return answer(self._notary.append(request.envelope, current_caller()))
+    async def Append(  # many may wait at once: none takes a thread
+        self, request: pb.AppendRequest, context: grpc.ServicerContext
+    ) -> pb.AppendResponse:
+        return answer(await self._notary.appended(request.envelope, current_caller()))
 
     def GetCheckpoint(
         self, request: pb.GetCheckpointRequest, context: grpc.ServicerContext

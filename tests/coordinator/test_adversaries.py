@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import UTC, datetime
 
 import pytest
 
 from coordinator.caller import Caller, CallerRole
 from coordinator.notary import Notary
+from coordinator.opening import Opened, open_envelope
 from coordinator.rebuild import check_store
 from coordinator.rules import associations
 from coordinator.store import Store
 from housecall import statement
-from housecall.v1 import fleet_pb2
+from housecall.v1 import fleet_pb2, ledger_pb2, ledger_pb2_grpc
 from housecall.v1 import registry_pb2 as reg
 from housecall.v1 import statements_pb2 as pb
 from tests.coordinator.test_fleet import Agent, order_line, prepared
@@ -153,3 +155,28 @@ def test_nobody_cites_the_test_of_another_model_to_see_it(
         number = int(cast.mona.state(request).id)
     asked = reg.GetAssociationRequest(id=number)
     assert not cast.carla.registry.GetAssociation(asked).association.test_metrics.fields
+
+
+def test_statements_that_wait_take_no_thread_from_others(
+    coordinator: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More of one person's than there are threads, while the notary reads the first."""
+    mona, free = coordinator.join("mona", pb.ROLE_PERSON), threading.Event()
+
+    def slow(envelope: bytes, caller: Caller) -> Opened:
+        free.wait(60)
+        return open_envelope(envelope, caller)
+
+    monkeypatch.setattr("coordinator.notary.open_envelope", slow)
+    payload = statement.build(container(), {"x": sha("x")})
+    envelope = statement.sign(payload, mona.identity.signing_key)
+    stub = ledger_pb2_grpc.LedgerStub(mona.channel)
+    request = ledger_pb2.AppendRequest(envelope=envelope)
+    waiting = [stub.Append.future(request) for _ in range(coordinator.settings.threads + 1)]
+    try:
+        asked = reg.GetCallerRequest()
+        assert coordinator.operator.registry.GetCaller(asked, timeout=25).name
+        assert not any(each.done() for each in waiting)
+    finally:
+        free.set()
+    assert {each.result(30).id for each in waiting} == {"1"}
