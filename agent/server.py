@@ -76,7 +76,8 @@ class Agent:
         name = self.uplink.identity.name
         require_site(state / "journal.sqlite", name)
         self.journal = Journal(state / "journal.sqlite")
-        self.journal.set_fact("site", name)
+        if not self.journal.fact("site"):
+            self.journal.set_fact("site", name)
         self._build(state, engines)
 
     def _build(self, state: Path, engines: Engines) -> None:
