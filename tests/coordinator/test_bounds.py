@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from google.protobuf.json_format import MessageToDict
 
-from coordinator import notary
+from coordinator import opening
 from coordinator.backup import back_up, restore
 from coordinator.settings import Settings
 from housecall import statement
@@ -85,7 +85,7 @@ def alone(tmp_path: Path) -> Any:
 @pytest.fixture
 def unbounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """As it was before there were bounds."""
-    monkeypatch.setattr(notary, "check_bounds", lambda opened: None)
+    monkeypatch.setattr(opening, "check_bounds", lambda opened: None)
 
 
 def replays(settings: Settings) -> None:
