@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 import pwd
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +19,7 @@ from agent.owner import as_owner
 from housecall.v1 import statements_pb2 as pb
 from tests.agent.test_salvage import cut, filled
 from tests.coordinator.world import world
+from tests.somebody import run_as
 
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="only root can give a folder away")
 USER = pwd.getpwnam("nobody")
@@ -52,13 +52,8 @@ def state_as_the_agent() -> tuple[int, str]:
 
 
 def as_the_agent(*words: str) -> tuple[int, str]:
-    """A Python of the agent's user, who is in no group but their own."""
-    looked = subprocess.run(
-        [sys.executable, *words],
-        **{"user": USER.pw_uid, "group": USER.pw_gid, "extra_groups": []},  # type: ignore[call-overload]
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
-    return looked.returncode, looked.stdout
+    looked = run_as(USER, *words)
+    return looked.returncode, looked.stdout + looked.stderr
 
 
 def foreign(state: Path) -> list[str]:

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import World
+from tests.somebody import run_as
 
 HOUSECALL = [sys.executable, "-m", "cli"]
 SUBMIT = ("result", "submit", "b1m4d1")
@@ -63,11 +64,8 @@ def test_who_is_not_in_the_sockets_group_is_told_the_way_in(shut: str) -> None:
             (folder / "agent.sock").chmod(0o660)
             folder.chmod(0o750 if shut == "folder" else 0o755)
             for words in (("site", "status"), ("benchmark", "ls")):
-                done = subprocess.run(
-                    [*HOUSECALL, "--socket", str(folder / "agent.sock"), *words],
-                    user=user.pw_uid, group=user.pw_gid, extra_groups=[], capture_output=True,
-                    env={**os.environ, "HOUSECALL_HOME": f"{made}/home"}, text=True,
-                )  # fmt: skip
+                at = ("-m", "cli", "--socket", str(folder / "agent.sock"))
+                done = run_as(user, *at, *words, env={"HOUSECALL_HOME": f"{made}/home"})
                 assert done.returncode == 4, done.stderr
                 assert "[SOCKET_DENIED]" in done.stderr
                 assert f"usermod -aG {group.gr_name} {user.pw_name}" in done.stderr

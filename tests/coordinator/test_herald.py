@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import text
 
 from coordinator import herald as heralds
-from coordinator import notary as notaries
+from coordinator import opening
 from coordinator.caller import Caller, CallerRole
 from coordinator.fleet import Fleet, Tidings
 from coordinator.herald import Herald
@@ -160,7 +160,7 @@ def test_a_cancellation_of_very_many_holds_up_nobody(
     coordinator: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As it was accepted before they were counted."""
-    monkeypatch.setattr(notaries, "check_bounds", lambda opened: None)
+    monkeypatch.setattr(opening, "check_bounds", lambda opened: None)
     north = coordinator.join("north", pb.ROLE_SITE)
     carla, _, other = prepared(coordinator, north)
     carla.state(order_line("north/1", other))
