@@ -111,11 +111,12 @@ def serve(config: Path | None) -> None:
 @_refusing
 def enroll(token: str, config: Path | None) -> None:
     """Turn a site's join token into this agent's identity."""
-    from agent.identity import enrol, token_text
+    from agent.identity import enrol
     from agent.owner import as_owner
+    from housecall import tokens
 
     settings = load(config)
-    text, proxy = token_text(token), settings.outward().proxy
+    text, proxy = tokens.given(token), settings.outward().proxy
     with as_owner(settings.state_dir):
         identity = enrol(text, settings.identity_dir, proxy)
     click.echo(f"enrolled as {identity.name} at {identity.address}")
@@ -228,8 +229,9 @@ def _enrol_once(settings: Settings) -> None:
     if not token or (settings.identity_dir / "identity.json").exists():
         return
     from agent.identity import enrol
+    from housecall import tokens
 
-    identity = enrol(token, settings.identity_dir, settings.outward().proxy)
+    identity = enrol(tokens.given(token), settings.identity_dir, settings.outward().proxy)
     log.info("enrolled", extra={"site": identity.name})
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import random
 import threading
 from collections.abc import Callable
@@ -15,7 +14,6 @@ import grpc
 from agent.disk import explained
 from agent.journal_file import require_site
 from housecall import client, tokens
-from housecall.errors import Kind, Refusal
 from housecall.identity import Identity
 from housecall.proxy import Proxy
 from housecall.rpc import refusal_of
@@ -27,28 +25,11 @@ log = logging.getLogger(__name__)
 
 
 def enrol(token: str, folder: Path, proxy: Proxy | None = None) -> Identity:
-    """Turn a join token for a site, or the file that `@` names, into the identity in `folder`. The
-    token of one site is not used up where the journal beside the folder is another's."""
-    text = token_text(token)
-    if (said := tokens.read(text)).role == pb.ROLE_SITE:
+    """Turn the text of a join token for a site into the identity in `folder`. The token of one site
+    is not used up where the journal beside the folder is another's."""
+    if (said := tokens.read(token)).role == pb.ROLE_SITE:
         require_site(folder.parent / "journal.sqlite", said.name)
-    return client.enrol(text, folder, pb.ROLE_SITE, proxy=proxy)
-
-
-def token_text(token: str) -> str:
-    """The join token, or what the file that `@` names holds. Raises `Refusal` FILE_FAILED."""
-    if not token.startswith("@"):
-        return token
-    try:
-        return Path(token[1:]).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        got = "no text" if isinstance(error, UnicodeDecodeError) else error.strerror
-        raise Refusal(
-            Kind.INVALID,
-            "FILE_FAILED",
-            f"join token {token[1:]}: expected a text file that user {os.geteuid()} may read, got: "
-            f"{got}; check the path behind the @, and the file's rights",
-        ) from None
+    return client.enrol(token, folder, pb.ROLE_SITE, proxy=proxy)
 
 
 class Uplink:

@@ -8,9 +8,7 @@ person's own identity. Reads that both answer go to the coordinator when there i
 from __future__ import annotations
 
 import contextlib
-import grp
 import os
-import pwd
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -24,6 +22,7 @@ from cli.settings import Settings
 from housecall.credentials import load
 from housecall.errors import Kind, Refusal
 from housecall.rpc import CALL_SECONDS, CHANNEL_OPTIONS, bounded, refusals
+from housecall.users import group_name, user_name
 
 if TYPE_CHECKING:
     from cli.traces import CommandTrace
@@ -115,18 +114,14 @@ def has_socket(settings: Settings) -> bool:
 
 
 def _denied(path: Path) -> Refusal:
-    user = f"user {os.geteuid()}"
-    with contextlib.suppress(KeyError):
-        user = pwd.getpwuid(os.geteuid()).pw_name
-    group, way = _nearest(path).stat().st_gid, "give the socket a group by the setting socket_group"
+    me, group = user_name(os.geteuid()), _nearest(path).stat().st_gid
+    way = "give the socket a group by the setting socket_group"
     if group:  # root's own is nobody's to join
-        with contextlib.suppress(KeyError):
-            way = f"`usermod -aG {grp.getgrgid(group).gr_name} {user}`, which counts from the next "
-            way += "login on"
+        way = f"`usermod -aG {group_name(group)} {me}`, which counts from the next login on"
     return Refusal(
         Kind.NOT_ALLOWED,
         "SOCKET_DENIED",
-        f"agent's socket {path}: expected one that {user} may use, got no right to; ask who "
+        f"agent's socket {path}: expected one that user {me} may use, got no right to; ask who "
         f"administers this machine: {way}",
     )
 

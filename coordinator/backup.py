@@ -22,7 +22,7 @@ from coordinator.founding import House, open_house
 from coordinator.keys import KEYS, check_keys, foreign_file
 from coordinator.ledger import root_of
 from coordinator.rebuild import Progress, check_root, rebuild, replay, silent
-from coordinator.settings import Settings
+from coordinator.settings import DATABASE, Settings
 from coordinator.store import Reader, Store, Writer, migrate
 from coordinator.store.copy import copy
 from coordinator.store.files import copy_database, settle
@@ -32,7 +32,6 @@ from housecall.files import sync
 from housecall.identity import write_private
 from housecall.verify import check_checkpoint
 
-DATABASE = "coordinator.db"
 CHECKPOINT = "checkpoint"
 MOVED = ".moved"
 

@@ -24,7 +24,7 @@ from coordinator.keys import KEYS, read_key, readable, subjects
 from coordinator.ledger import Batch, Ledger
 from coordinator.models import Participant
 from coordinator.notary import Notary
-from coordinator.settings import Settings
+from coordinator.settings import DATABASE, Settings
 from coordinator.store import Store, Writer
 from housecall import addresses, statement, tokens
 from housecall.errors import Kind, Refusal
@@ -35,6 +35,9 @@ from housecall.identity import (
     write_private,
 )
 from housecall.v1 import statements_pb2 as pb
+
+_MADE = (*KEYS, "ca", "coordinator.json", *(f"{DATABASE}{end}" for end in ("", "-wal", "-shm")))
+"""In the state folder."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +138,7 @@ def operator_token(
 
 def _parts(folder: Path) -> list[str]:
     """What is there of a coordinator, besides its `coordinator.json`."""
-    names = (*KEYS, "ca", "coordinator.db")
+    names = (*KEYS, "ca", DATABASE)
     return [name for name in names if os.path.lexists(folder / name)]
 
 
@@ -147,7 +150,7 @@ def _require_nothing(folder: Path) -> None:
             f"{folder} holds a coordinator: serve that one, or `restore` its newest backup where "
             "its store is gone",
         )
-    left = [name for name in _parts(folder) if name != "coordinator.db"]
+    left = [name for name in _parts(folder) if name != DATABASE]
     if left:
         raise Refusal(
             Kind.CONFLICT,
@@ -163,16 +166,17 @@ def _whole_or_nothing(folder: Path) -> Iterator[None]:
     """What is made in the folder within goes again where it fails; the folder too, if it was not
     there. Refuses SETTINGS_INVALID where it can be none."""
     new = [each for each in (folder, *folder.parents) if not os.path.lexists(each)]
-    before = set(folder.iterdir()) if folder.is_dir() else set()
+    made = [each for name in _MADE if not os.path.lexists(each := folder / name)]
     try:
         _make_folder(folder)
         yield
     except BaseException:
-        for path in set(folder.iterdir()) - before if folder.is_dir() else ():
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
+        for each in made:  # and nothing else: others may write to a folder that was there
+            if each.is_dir():
+                shutil.rmtree(each, ignore_errors=True)
             else:
-                path.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):
+                    each.unlink()
         for each in new:
             with contextlib.suppress(OSError):
                 each.rmdir()

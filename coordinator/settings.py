@@ -21,6 +21,8 @@ from housecall import addresses, scraping, tracing
 from housecall.service_secrets import credentials
 
 CONFIG_VARIABLE = "HOUSECALL_COORDINATOR_CONFIG"
+DATABASE = "coordinator.db"
+"""The store in `state_dir`, where there is no `database_url`."""
 DEFAULT_CONFIG = Path("/etc/housecall/coordinator.toml")
 
 
@@ -126,7 +128,7 @@ class Settings(BaseSettings):
 
     @property
     def store_url(self) -> str:
-        return self.database_url or f"sqlite:///{self.state_dir / 'coordinator.db'}"
+        return self.database_url or f"sqlite:///{self.state_dir / DATABASE}"
 
     @classmethod
     def settings_customise_sources(

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeAlias
 
+from housecall import addresses
 from housecall.errors import Kind, Refusal
 
 if TYPE_CHECKING:
@@ -44,14 +45,12 @@ def checked(listen: str) -> str:
 
 def address(listen: str) -> tuple[str, int]:
     """(host, port) of `host:port` or `[v6]:port`."""
-    host, colon, port = listen.rpartition(":")
-    if not colon or not host or not port.isdecimal() or int(port) > 65535:
+    try:
+        return addresses.split(listen, least_port=0)
+    except ValueError as error:
         raise Refusal(
-            Kind.INVALID,
-            "SETTINGS_INVALID",
-            f"metrics_listen: expected host:port, as 127.0.0.1:9464, got {listen!r}; correct it",
-        )
-    return host.strip("[]"), int(port)
+            Kind.INVALID, "SETTINGS_INVALID", f"metrics_listen: {error}; correct it"
+        ) from None
 
 
 def _serve(registry: CollectorRegistry, host: str, port: int) -> Server:

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import base64
 import binascii
+import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
@@ -22,6 +24,7 @@ from housecall import statement
 from housecall.errors import Kind, Refusal
 from housecall.identity import make_csr, new_tls_key, public_key_digest, spiffe_id, split_id
 from housecall.times import stamp
+from housecall.users import user_name
 from housecall.v1 import authority_pb2
 from housecall.v1 import statements_pb2 as pb
 
@@ -92,6 +95,23 @@ def token_id(token: authority_pb2.JoinToken) -> str:
 def write(token: authority_pb2.JoinToken) -> str:
     """The token's text."""
     return PREFIX + base64.urlsafe_b64encode(token.SerializeToString()).decode().rstrip("=")
+
+
+def given(token: str) -> str:
+    """The text of a token that is given as such, or by `@` and the file that holds it. Refuses
+    FILE_FAILED."""
+    if not token.startswith("@"):
+        return token
+    try:
+        return Path(token[1:]).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        got = "no text" if isinstance(error, UnicodeDecodeError) else error.strerror
+        raise Refusal(
+            Kind.INVALID,
+            "FILE_FAILED",
+            f"join token {token[1:]}: expected a text file that user {user_name(os.geteuid())} may "
+            f"read, got: {got}; check the path behind the @, and the file's rights",
+        ) from None
 
 
 def read(text: str) -> authority_pb2.JoinToken:

@@ -21,9 +21,9 @@ from agent.doctor.state import mode
 from agent.journal_file import require_site, schema_of
 from agent.journal_reader import JournalReader
 from agent.settings import DEFAULT_FILE, Settings
-from agent.users import user_name
 from housecall.errors import Kind, Refusal
 from housecall.rpc import refusals
+from housecall.users import user_name
 from housecall.v1 import site_pb2, site_pb2_grpc
 
 SOCKET_SECONDS = 5.0

@@ -11,6 +11,7 @@ from pathlib import Path
 from agent.doctor.finding import Skip
 from agent.engines.docker.diagnosis import Diagnosis, diagnose
 from agent.settings import Settings, load
+from housecall import addresses
 from housecall.credentials import damaged
 from housecall.errors import Refusal
 from housecall.identity import Identity
@@ -28,10 +29,7 @@ class Address:
     @staticmethod
     def read(text: str) -> Address:
         """Raises ValueError."""
-        host, _, port = text.rpartition(":")
-        if not host or not port.isdecimal() or not 0 < int(port) < 1 << 16:
-            raise ValueError(f"expected host:port, got {text!r}")
-        return Address(host.strip("[]"), int(port))
+        return Address(*addresses.split(text))
 
     @property
     def is_literal(self) -> bool:

@@ -6,7 +6,6 @@ Data, and what containers wrote, is not looked at: that belongs to the container
 
 from __future__ import annotations
 
-import grp
 import os
 import shlex
 import stat
@@ -18,8 +17,8 @@ from pathlib import Path
 from agent.disk import FULL
 from agent.doctor.finding import Verdict, fail, ok, warn
 from agent.doctor.scene import Scene
-from agent.users import user_name
 from housecall.errors import Kind
+from housecall.users import group_name, user_name
 
 KEYS = ("tls.key", "signing.key")
 NEEDED = (
@@ -81,12 +80,6 @@ def mode(bits: int) -> str:
     return f"{stat.S_IMODE(bits):04o}"
 
 
-def _group(gid: int) -> str:
-    with suppress(KeyError):
-        return grp.getgrgid(gid).gr_name
-    return str(gid)
-
-
 def _absent(folder: Path, socket: Path) -> Verdict:
     what = f"{folder} is not there"
     if may_write(folder):
@@ -123,7 +116,7 @@ def _given_back(folder: Path, strays: dict[Path, int]) -> Verdict:
 
 def _chown(paths: list[Path], uid: int, gid: int) -> str:
     deep = ["-R"] if uid and any(path.is_dir() for path in paths) else []
-    return shlex.join(["chown", *deep, f"{user_name(uid)}:{_group(gid)}", *map(str, paths)])
+    return shlex.join(["chown", *deep, f"{user_name(uid)}:{group_name(gid)}", *map(str, paths)])
 
 
 def _strays(folder: Path) -> dict[Path, int]:

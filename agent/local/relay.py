@@ -25,8 +25,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from agent.disk import LOCKED
-from agent.users import user_name
 from housecall.errors import Kind, Refusal
+from housecall.users import user_name
 
 MAX_SOCKET_PATH = 100
 MOST_CALLERS = 128

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import click
 
@@ -44,6 +43,8 @@ def command(settings: Settings, token: str) -> None:
 
 
 def _text(token: str) -> str:
+    from housecall import tokens
+
     if token == "-":  # noqa: S105 - standard input's customary name
         return sys.stdin.read()
-    return Path(token[1:]).read_text(encoding="utf-8") if token.startswith("@") else token
+    return tokens.given(token)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from importlib.metadata import version
 from typing import Any, TypeVar
 
@@ -69,12 +70,7 @@ class RegistryServicer(registry_pb2_grpc.RegistryServicer):
         with self._store.read() as reader:
             where = {"owner": request.owner}
             shown, token = page(
-                reader,
-                Container,
-                request,
-                everyone,
-                where,
-                lambda row: views.container(reader, row),
+                reader, Container, request, everyone, where, partial(views.container, reader)
             )
             return pb.ListContainersResponse(containers=shown, next_page_token=token)
 
@@ -91,12 +87,7 @@ class RegistryServicer(registry_pb2_grpc.RegistryServicer):
         with self._store.read() as reader:
             where = {"owner": request.owner}
             shown, token = page(
-                reader,
-                Benchmark,
-                request,
-                everyone,
-                where,
-                lambda row: views.benchmark(reader, row),
+                reader, Benchmark, request, everyone, where, partial(views.benchmark, reader)
             )
             return pb.ListBenchmarksResponse(benchmarks=shown, next_page_token=token)
 
@@ -118,7 +109,7 @@ class RegistryServicer(registry_pb2_grpc.RegistryServicer):
                 request,
                 everyone,
                 {"owner": request.owner},
-                lambda row: views.model(reader, row),
+                partial(views.model, reader),
             )
             return pb.ListModelsResponse(models=shown, next_page_token=token)
 
@@ -141,12 +132,7 @@ class RegistryServicer(registry_pb2_grpc.RegistryServicer):
                 return self._sees_dataset(eyes, row)
 
             shown, token = page(
-                reader,
-                Dataset,
-                request,
-                visible,
-                where,
-                lambda row: self._dataset(reader, eyes, row),
+                reader, Dataset, request, visible, where, partial(self._dataset, reader, eyes)
             )
             return pb.ListDatasetsResponse(datasets=shown, next_page_token=token)
 
@@ -196,12 +182,9 @@ class RegistryServicer(registry_pb2_grpc.RegistryServicer):
                 request,
                 eyes.association,
                 where,
-                lambda row: views.association(reader, row),
+                partial(views.association, reader),
             )
-            return pb.ListAssociationsResponse(
-                associations=shown,
-                next_page_token=token,
-            )
+            return pb.ListAssociationsResponse(associations=shown, next_page_token=token)
 
     def GetAssociation(
         self, request: pb.GetAssociationRequest, context: Context
@@ -229,7 +212,7 @@ class RegistryServicer(registry_pb2_grpc.RegistryServicer):
                 return stands and eyes.result(row)
 
             shown, token = page(
-                reader, Result, request, visible, where, lambda row: views.result(reader, row)
+                reader, Result, request, visible, where, partial(views.result, reader)
             )
             return pb.ListResultsResponse(results=shown, next_page_token=token)
 
@@ -267,10 +250,7 @@ class RegistryServicer(registry_pb2_grpc.RegistryServicer):
                 where,
                 lambda row: views.execution(reader, row, self._fleet),
             )
-            return pb.ListExecutionsResponse(
-                executions=shown,
-                next_page_token=token,
-            )
+            return pb.ListExecutionsResponse(executions=shown, next_page_token=token)
 
     def GetExecution(
         self, request: pb.GetExecutionRequest, context: Context

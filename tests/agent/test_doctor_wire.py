@@ -104,7 +104,8 @@ def test_an_address_that_is_none(site: Patient, address: str) -> None:
     found = site.look("coordinator")
     assert levels(found, *WAY[:-1]) == [FAILED] + [SKIPPED] * 4
     assert found["dns"].code == "IDENTITY_DAMAGED"
-    assert f"expected host:port, got {address!r}" in found["dns"].found
+    assert "expected host:port, as " in found["dns"].found
+    assert f", got {address!r}" in found["dns"].found
 
 
 def test_a_name_that_nobody_knows(site: Patient) -> None:

@@ -143,6 +143,21 @@ def test_what_fails_afterwards_says_how_to_go_on(
     assert CliRunner().invoke(cli, again).exit_code == 0
 
 
+def test_what_others_write_into_the_folder_meanwhile_is_theirs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A state_dir that was mistyped may be anybody's folder."""
+
+    def fail(*_: object) -> None:
+        (tmp_path / "another's").write_text("")
+        raise Refusal(Kind.UNAVAILABLE, "STORE_UNREACHABLE", "the store is away")
+
+    monkeypatch.setattr(founding, "_first_entry", fail)
+    with pytest.raises(Refusal, match="the store is away"):
+        founding.found(Settings(state_dir=tmp_path), "test", "localhost:1")
+    assert [path.name for path in tmp_path.iterdir()] == ["another's"]
+
+
 @pytest.mark.parametrize("below", ["", "deep"])
 def test_a_state_folder_that_can_be_none_is_refused(tmp_path: Path, below: str) -> None:
     (tmp_path / "file").write_text("")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import grp
 import os
-import pwd
 import socket
 from contextlib import closing
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from agent.engines.docker.cage import check_cage
 from agent.engines.docker.connection import DEFAULT_URL, Connection
 from agent.engines.docker.failures import translated
 from housecall.errors import Kind, Refusal
+from housecall.users import user_name
 
 CONNECT_SECONDS = 5.0
 CALL_SECONDS = 20
@@ -79,7 +79,9 @@ def _knock(path: Path) -> None:
         raise _unreachable(f"no socket at {path}: install and start the engine, or name its socket "
                            "by the setting engine") from None  # fmt: skip
     except PermissionError:
-        raise _unreachable(f"user {_user()} may not use {path}: {_who_may(path)}") from None
+        raise _unreachable(
+            f"user {user_name(os.geteuid())} may not use {path}: {_who_may(path)}"
+        ) from None
     except ConnectionRefusedError:
         raise _unreachable(
             f"{path} is there, and nothing answers: start the engine, as `systemctl start docker`"
@@ -90,13 +92,6 @@ def _knock(path: Path) -> None:
 
 def _unreachable(message: str) -> Refusal:
     return Refusal(Kind.UNAVAILABLE, "ENGINE_UNREACHABLE", f"engine: {message}")
-
-
-def _user() -> str:
-    try:
-        return pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:
-        return str(os.geteuid())
 
 
 def _who_may(path: Path) -> str:
