@@ -12,6 +12,7 @@ from housecall.errors import Kind, Refusal
 FULL = (errno.ENOSPC, errno.EDQUOT)
 LOCKED = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR)
 LEAST_FREE = 128 * 1024
+"""Bytes; with less, a database does not open and a program may find no room for its output."""
 
 
 def require_room(path: Path, reserve: int, need: int = 0) -> None:
@@ -28,7 +29,7 @@ def require_room(path: Path, reserve: int, need: int = 0) -> None:
 
 
 def is_full(path: Path) -> bool:
-    """Whether there is too little to open a database."""
+    """Whether there is less free than LEAST_FREE."""
     return shutil.disk_usage(path).free < LEAST_FREE
 
 

@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from agent.disk import require_room
+from agent.disk import LEAST_FREE, require_room
 from agent.engines.port import Engine, Exit
 from agent.events import Feed, LogLine
 from agent.records import KeptStep
@@ -73,6 +73,8 @@ class Watch:
             over.set()
             cut_short_s = 0 if stop.reason == SHUTDOWN else POLL_S
             follower.join(cut_short_s if self._ended in (None, LOST) else LOG_END_S)
+        if self._ended.own and self._ended.code and not self._ended.oom_killed:
+            self._require_room()  # a program that finds none ends as any other that fails
         return self._ended
 
     def _wait(self, container_id: str, stop: Stop) -> Exit:
@@ -81,11 +83,14 @@ class Watch:
             now = time.monotonic()
             if now - self._looked > DISK_POLL_S:
                 self._looked = now
-                require_room(self._cage.state_dir, self._cage.disk_reserve // 2)
+                self._require_room()
             if self._is_lost(container_id, now):
                 return LOST
             self._check_clocks(now)
         return ended
+
+    def _require_room(self) -> None:
+        require_room(self._cage.state_dir, max(self._cage.disk_reserve // 2, LEAST_FREE))
 
     def _is_lost(self, container_id: str, now: float) -> bool:
         """Nothing of it runs, at two looks: the engine has had the time between to learn its end,

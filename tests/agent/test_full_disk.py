@@ -24,6 +24,8 @@ from tests.faults.disks import Disk
 
 PAGE = 4096
 MOST_PAGES = 200
+CROWD = MOST_PAGES * PAGE
+"""Bytes: as a reserve, no step runs while the test takes the room of others."""
 
 
 @pytest.fixture
@@ -36,14 +38,20 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
 
 
 @pytest.fixture
+def reserve() -> int:
+    return 0
+
+
+@pytest.fixture
 def north(
-    bench: Bench, disk: Disk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, disk: Disk, reserve: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Site]:
     """Its state is on the small disk."""
     monkeypatch.setattr(agent.runs, "RETRY_S", 0.05)
     monkeypatch.setattr(agent.server, "RECONCILE_S", 0.2)
     monkeypatch.setattr(agent.identity, "CHECK_EVERY_S", 0.05)
-    settings = site.enrolled(bench, tmp_path, state_dir=disk.path / "state")
+    state = disk.path / "state"
+    settings = site.enrolled(bench, tmp_path, state_dir=state, disk_reserve_bytes=reserve)
     with site.serving(bench, tmp_path, settings) as made:
         yield made
         disk.free()
@@ -72,6 +80,7 @@ def crowded(disk: Disk, act: Callable[[], object], whole: Callable[[], bool]) ->
     raise AssertionError("it was never done")
 
 
+@pytest.mark.parametrize("reserve", [CROWD])
 def test_an_approval_is_done_or_still_asked_for(bench: Bench, disk: Disk, north: Site) -> None:
     number = bench.order(ready_with_second(bench, north))
     for kind in (site_pb2.REVIEW_KIND_RUN, site_pb2.REVIEW_KIND_RELEASE):
@@ -130,10 +139,8 @@ def test_orders_go_on_by_themselves(bench: Bench, disk: Disk, north: Site) -> No
     request = site_pb2.ApproveReviewRequest(id=review.id, digest=review.digest)
     with north.api() as api:
         api.ApproveReview(request)
-    disk.fill(0)
     journal = north.agent.journal
     (local,) = journal.executions(execution_id=number)
-    disk.free()
     wait_for(lambda: journal.execution(local.id).state is State.WAITING_RELEASE)
 
 

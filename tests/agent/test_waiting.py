@@ -18,6 +18,7 @@ from tests.agent.fake_engine import FakeStep
 from tests.agent.gated import (
     Gate,
     allowing,
+    predictions_of,
     succeeded,
     waiting_model,
 )
@@ -173,6 +174,40 @@ def test_an_order_waits_for_room_and_gives_up_on_what_fills_the_disk(
         (failed,) = wait_for(lambda: north.agent.journal.executions(state=State.FAILED))
     assert failed.reason == "DISK_FULL"
     assert len(started) == 5
+
+
+@pytest.mark.parametrize("wrote", [False, True])
+def test_a_disk_that_fills_while_a_model_runs_ends_no_order(
+    bench: Bench,
+    gate: Gate,
+    tmp_path: Path,
+    small_disk: Disk,
+    monkeypatch: pytest.MonkeyPatch,
+    wrote: bool,
+) -> None:
+    """Whether the model itself found no room, or the site, for what the model had written."""
+    monkeypatch.setattr("agent.runs.RETRY_S", 0.05)
+
+    def late(step: FakeStep) -> int:
+        if wrote:
+            site.infer(step)
+        return gate.infer(step)
+
+    state = small_disk.path / "state"
+    made = site.enrolled(bench, tmp_path, state_dir=state, disk_reserve_bytes=RESERVE)
+    made = made.model_copy(update={"policy_file": allowing(tmp_path)})
+    with site.serving(bench, tmp_path, made) as north:
+        north.ready()
+        bench.approve_model(bench.add_model("late", late))
+        execution = waiting_model(north, gate)
+        small_disk.fill(0)
+        gate.opened.set()
+        predictions = predictions_of(made, execution)
+        infers = {"housecall.step": "infer"}
+        wait_for(lambda: predictions.exists() or not bench.engine.adopt(infers))
+        small_disk.free()
+        wait_for(lambda: succeeded(north, execution))
+    assert len(gate.steps) == (1 if wrote else 2), "what was written is not lost"
 
 
 def test_outputs_are_complete_or_absent(bench: Bench, settings: Settings, tmp_path: Path) -> None:
