@@ -68,13 +68,15 @@ class Duties:
 
 
 class Session:
-    """`serve` is called once, by the link's thread, which reads; gRPC's own thread writes."""
+    """`serve` is called once, by the link's thread, which reads; gRPC's own thread writes: what
+    breaks that off, as a full disk, ends the stream in the same way."""
 
     def __init__(self, duties: Duties, verifier_key: str, *, yields: bool) -> None:
         self._duties, self._verifier_key, self._yields = duties, verifier_key, yields
         self._mailbox: queue.Queue[fleet_pb2.AgentMessage | None] = queue.Queue()
         self._ended = threading.Event()
         self._call: grpc.Call | None = None
+        self._broken: Exception | None = None
         self._welcome_by = time.monotonic() + WELCOME_S
         self._cursor = self._written = int(duties.journal.fact("cursor") or 0)
         self.welcomed = False
@@ -84,7 +86,7 @@ class Session:
         state = self._duties.state
         call = fleet_pb2_grpc.FleetStub(channel).Connect(self._said())
         self._call = call
-        if self._ended.is_set():
+        if self._ended.is_set() or self._broken is not None:
             call.cancel()
         state.rests()
         try:
@@ -93,6 +95,8 @@ class Session:
                 self._handle(message)
                 state.rests()
         except grpc.RpcError:
+            if self._broken is not None:
+                raise self._broken from None
             if self._is_late():
                 raise _late() from None
             raise
@@ -121,6 +125,14 @@ class Session:
         return not self.welcomed and time.monotonic() >= self._welcome_by
 
     def _said(self) -> Iterator[fleet_pb2.AgentMessage]:
+        try:
+            yield from self._messages()
+        except Exception as error:
+            self._broken = error
+            if self._call is not None:
+                self._call.cancel()
+
+    def _messages(self) -> Iterator[fleet_pb2.AgentMessage]:
         yield fleet_pb2.AgentMessage(hello=self._hello())  # 1
         beat_at = time.monotonic() + self._duties.heartbeat_s
         while (message := self._next(beat_at)) is not None:

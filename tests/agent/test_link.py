@@ -18,7 +18,6 @@ import agent.outbox
 import agent.session
 from agent.backoff import CALM, CALM_WAIT_S, CAP_S, FINAL, FINAL_WAIT_S, GOOD_S, SOON, Backoff
 from agent.clock import Clock
-from agent.disk import disk_full
 from agent.server import Agent
 from agent.settings import Settings
 from housecall import statement
@@ -29,6 +28,7 @@ from housecall.v1 import statements_pb2 as pb
 from tests.agent import site
 from tests.agent.double import Double, double, point_at
 from tests.agent.site import SECONDS, Bench, Site, wait_for
+from tests.agent.test_cut_off import full_once
 
 
 def checkpoint(bench: Bench) -> str:
@@ -272,15 +272,7 @@ def test_an_order_that_cannot_be_written_now_is_asked_for_again(
     order = fleet_pb2.Order(execution_id=number, bundle=site.bundle_of(bench, number), line=0)
     with at_double(bench, settings) as (coordinator, agent):
         hurried(agent)
-        add, tries = agent.journal.add_order, []
-
-        def full_at_first(*values: object) -> object:
-            tries.append(1)
-            if len(tries) == 1:
-                raise disk_full()
-            return add(*values)  # type: ignore[arg-type]
-
-        agent.journal.add_order = full_at_first  # type: ignore[assignment, method-assign]
+        full_once(agent.journal, "add_order")
         coordinator.send(welcome=welcome(bench, agent, orders=[order]))
         coordinator.wait_said("hello", 2)
         assert "DISK_FULL" in agent.link.state.problem
@@ -288,6 +280,25 @@ def test_an_order_that_cannot_be_written_now_is_asked_for_again(
         coordinator.send(welcome=welcome(bench, agent, orders=[order]))
         coordinator.wait_said("order_accepted")
         assert agent.journal.order(number) is not None
+
+
+@pytest.mark.parametrize("method", ["first_of_lanes", "fact"])
+def test_what_cannot_be_said_ends_the_stream_with_its_reason(
+    bench: Bench, tmp_path: Path, caplog: pytest.LogCaptureFixture, method: str
+) -> None:
+    """A heartbeat sends what waits, Hello says which checkpoint was seen."""
+    settings = site.enrolled(bench, tmp_path)
+    with at_double(bench, settings) as (coordinator, agent):
+        hurried(agent)
+        coordinator.send(welcome=welcome(bench, agent))
+        wait_for(lambda: agent.link.state.connected)
+        full = full_once(agent.journal, method, lambda *asked: asked in ((), ("checkpoint",)))
+        if method == "fact":
+            agent.link.reconnect()
+        wait_for(lambda: "DISK_FULL" in agent.link.state.problem)
+        assert full.is_set()
+        coordinator.wait_said("hello", 2)
+    assert "iterating requests" not in caplog.text
 
 
 def test_what_found_no_answer_is_sent_again(
