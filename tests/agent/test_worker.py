@@ -51,10 +51,10 @@ def test_the_same_key_is_the_same_job(worker: Worker) -> None:
 def test_what_waits_for_a_slot_is_cancelled_at_once(worker: Worker) -> None:
     go = threading.Event()
     for key in "ab":
-        worker.queue(key, lambda _: go.wait(5))
+        worker.queue(key, lambda _: go.wait(60))
     waiting = worker.queue("c", lambda job: job.stop.check())
     assert worker.cancel(waiting)
-    assert waiting.wait(1)
+    assert waiting.wait(20), "both slots are taken for longer"
     with pytest.raises(Refusal, match="stopped"):
         waiting.outcome()
     assert not worker.cancel(waiting), "it has ended"
