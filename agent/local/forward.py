@@ -58,7 +58,8 @@ class Forward(grpc.GenericRpcHandler):
             with self._uplink.identity.refusals():
                 method: Any = self._uplink.channel.unary_stream(name)
                 answers = method(request)
-                context.add_callback(answers.cancel)
+                if not context.add_callback(answers.cancel):  # whoever asked has gone already
+                    answers.cancel()
                 yield from answers
 
         return call

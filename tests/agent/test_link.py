@@ -18,12 +18,13 @@ import agent.outbox
 import agent.session
 from agent.backoff import CALM, CALM_WAIT_S, CAP_S, FINAL, FINAL_WAIT_S, GOOD_S, SOON, Backoff
 from agent.clock import Clock
+from agent.local.forward import Forward
 from agent.server import Agent
 from agent.settings import Settings
 from housecall import statement
 from housecall.errors import Kind, Refusal
 from housecall.times import stamp
-from housecall.v1 import fleet_pb2, ledger_pb2, site_pb2, site_pb2_grpc
+from housecall.v1 import fleet_pb2, ledger_pb2, registry_pb2, site_pb2, site_pb2_grpc
 from housecall.v1 import statements_pb2 as pb
 from tests.agent import site
 from tests.agent.double import Double, double, point_at
@@ -428,7 +429,7 @@ def test_a_second_agent_on_the_same_state_is_refused(bench: Bench, north: Site) 
 
 
 def test_reads_are_passed_on_and_writes_are_not(bench: Bench, north: Site) -> None:
-    from housecall.v1 import ledger_pb2_grpc, registry_pb2, registry_pb2_grpc
+    from housecall.v1 import ledger_pb2_grpc, registry_pb2_grpc
 
     with grpc.insecure_channel(f"unix:{north.settings.socket}") as channel:
         stub = registry_pb2_grpc.RegistryStub(channel)
@@ -441,6 +442,24 @@ def test_reads_are_passed_on_and_writes_are_not(bench: Bench, north: Site) -> No
         assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
         status = site_pb2_grpc.SiteApiStub(channel).GetStatus(site_pb2.GetStatusRequest())
         assert (status.connected, status.site) == (True, "spiffe://test/site/north")
+
+
+def test_nothing_is_watched_for_who_has_gone_already(bench: Bench, north: Site) -> None:
+    class Gone:
+        def peer(self) -> str:
+            return "unix:/run/peer-0-1"
+
+        def add_callback(self, _callback: object) -> bool:
+            return False
+
+    class Asked:
+        method = "/housecall.v1.Registry/WatchBenchmark"
+
+    watch = Forward(north.agent.uplink).service(Asked()).unary_stream  # type: ignore[arg-type]
+    request = registry_pb2.WatchBenchmarkRequest(benchmark_id=1).SerializeToString()
+    with pytest.raises(Refusal) as ended:
+        list(watch(request, Gone()))
+    assert ended.value.code == "CANCELLED"
 
 
 def test_waits_grow_with_jitter_and_shrink_after_a_good_minute() -> None:

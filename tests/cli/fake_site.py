@@ -201,7 +201,8 @@ class FakeSite(Servicer):
 
     def _hang(self, context: grpc.ServicerContext) -> None:
         if self.hangs:
-            context.add_callback(self.left_alone.set)
+            if not context.add_callback(self.left_alone.set):
+                self.left_alone.set()  # it has gone already
             self.left_alone.wait(30)
 
     def _check(self, context: grpc.ServicerContext) -> None:
