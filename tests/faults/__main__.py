@@ -26,6 +26,7 @@ def main() -> int:
     parser.add_argument("--rest", type=float, default=180.0, help="seconds to come to rest")
     parser.add_argument("--variant", choices=[*VARIANTS], default="")
     parser.add_argument("--only", default="", help="kinds that begin so, by commas")
+    parser.add_argument("--sides", default="", help="of commits, for all traps, by commas")
     parser.add_argument("--ticks", type=int, help="quarters of a second that every model takes")
     parser.add_argument("--no-live-restore", action="store_true")
     asked = parser.parse_args()
@@ -38,6 +39,7 @@ def main() -> int:
         sites=asked.sites,
         variant=asked.variant,
         only=tuple(asked.only.split(",")),
+        sides=tuple(filter(None, asked.sides.split(","))),
         rest_s=asked.rest,
         live_restore=not asked.no_live_restore,
         ticks=(asked.ticks,) if asked.ticks else TICKS,

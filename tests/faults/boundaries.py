@@ -25,18 +25,25 @@ RESTARTS = 0.2
 class Armed:
     """A trap that was set. What counts as a fault is a death in it, now or later: `deaths`."""
 
-    def __init__(self, text: str, trap: Path, traps: Sequence[Path]) -> None:
-        self.text, self._trap, self._traps = text, trap, traps
+    def __init__(self, text: str, trap: Path, traps: Sequence[Path], rest: Sequence[str]) -> None:
+        self.text, self._trap, self._traps, self._rest = text, trap, traps, rest
 
     def heal(self) -> None:
         for trap in self._traps:
             if trap == self._trap or not trap.exists():
-                set_trap(trap, FRESH)
+                set_trap(trap, *self._rest)
 
 
-def arm(program: Program, trap: Path, traps: Sequence[Path], choice: random.Random) -> Armed | None:
-    """`traps` are those of all programs of its kind; they lie in one folder."""
-    known, hits = sides(trap.parent), Counter(lines(trap.parent / HIT))
+def arm(
+    program: Program,
+    trap: Path,
+    traps: Sequence[Path],
+    choice: random.Random,
+    only: Sequence[str],
+) -> Armed | None:
+    """`traps` are those of all programs of its kind; they lie in one folder. `only` are the sides
+    that are wanted, where not all are: the traps stay for them."""
+    known, hits = only or sides(trap.parent), Counter(lines(trap.parent / HIT))
     if not known or not program.alive:
         return None
     least = min(hits[each] for each in known)
@@ -46,7 +53,8 @@ def arm(program: Program, trap: Path, traps: Sequence[Path], choice: random.Rand
     set_trap(trap, *wanted)
     if choice.random() < RESTARTS:
         program.kill()
-    return Armed(f"{program.name}, {len(wanted)} of {len(known)} sides of commits", trap, traps)
+    text = f"{program.name}, {len(wanted)} of {len(known)} sides of commits"
+    return Armed(text, trap, traps, only or [FRESH])
 
 
 def disarm(traps: Sequence[Path]) -> None:

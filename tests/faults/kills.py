@@ -59,7 +59,8 @@ def agent_terminate(world: World, fault: Fault, choice: random.Random) -> Hurt |
 
 def agent_boundary(world: World, fault: Fault, choice: random.Random) -> Armed | None:
     site = choice.choice(world.sites)
-    return boundaries.arm(site.program, site.trap, world.traps["agent-boundary"], choice)
+    traps = world.traps["agent-boundary"]
+    return boundaries.arm(site.program, site.trap, traps, choice, world.options.sides)
 
 
 def coordinator_kill(world: World, fault: Fault, choice: random.Random) -> Hurt | None:
@@ -78,7 +79,7 @@ def coordinator_terminate(world: World, fault: Fault, choice: random.Random) -> 
 def coordinator_boundary(world: World, fault: Fault, choice: random.Random) -> Armed | None:
     replica = choice.choice(world.coordinators.replicas)
     traps = world.traps["coordinator-boundary"]
-    return boundaries.arm(replica.program, replica.trap, traps, choice)
+    return boundaries.arm(replica.program, replica.trap, traps, choice, world.options.sides)
 
 
 def postgres_kill(world: World, fault: Fault, choice: random.Random) -> Hurt | None:

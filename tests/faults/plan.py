@@ -19,7 +19,8 @@ TICKS = (1, 2, 3, 4, 6, 9, 12, 24, 36)
 
 @dataclass(frozen=True)
 class Options:
-    """What a run is asked for. `replicas` 0 means one coordinator on SQLite."""
+    """What a run is asked for. `replicas` 0 means one coordinator on SQLite; without `sides` traps
+    take every side of every commit."""
 
     seed: int
     seconds: float
@@ -29,6 +30,7 @@ class Options:
     sites: int = 3
     variant: str = ""
     only: tuple[str, ...] = ("",)
+    sides: tuple[str, ...] = ()
     rest_s: float = 180.0
     live_restore: bool = True
     ticks: tuple[int, ...] = TICKS

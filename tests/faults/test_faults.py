@@ -24,8 +24,8 @@ RARE = ["--seconds", "24", "--faults", "2"]
 """Where faults come too often, too little work is under way when they do."""
 FINDS = {
     "settled-when-sent": ["link-half-open,link-one-way", *OFTEN],
-    "receipt-before-commit": ["coordinator-kill,coordinator-boundary", *SPARSE],
-    "acknowledged-first": ["agent-boundary,agent-kill", *OFTEN],
+    "receipt-before-commit": ["coordinator-boundary", *SPARSE, "--sides", "before"],
+    "acknowledged-first": ["agent-boundary", *OFTEN, "--sides", "before orders.receive>add_order"],
     "started-blindly": ["agent-kill", *RARE, "--ticks", "80", "--sites", "1"],
     "appended-twice": ["agent-stop", *RARE],
 }

@@ -108,7 +108,7 @@ def acknowledged_first() -> None:
 
     def answer_first(self: Session, order: fleet_pb2.Order) -> None:
         self.say(order_accepted=fleet_pb2.OrderAccepted(execution_id=order.execution_id))
-        threading.Event().wait(0.1)
+        threading.Event().wait(0.5)
         take(self, order)
 
     Session._order = answer_first  # type: ignore[method-assign]
