@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ from tests.agent.gated import (
     succeeded,
     waiting_model,
 )
-from tests.agent.site import Bench, wait_for
+from tests.agent.site import Bench, Site, wait_for
 from tests.coordinator.world import sha
 from tests.faults.disks import Disk
 
@@ -35,6 +36,17 @@ def small_disk(tmp_path: Path) -> Iterator[Disk]:
     assert disk.small, "mounting a tmpfs needs root"
     yield disk
     disk.close()
+
+
+@contextmanager
+def on_small_disk(bench: Bench, disk: Disk, folder: Path) -> Iterator[Site]:
+    """A site that keeps RESERVE and is asked nothing; its dataset is ready."""
+    state = disk.path / "state"
+    made = site.enrolled(bench, folder, state_dir=state, disk_reserve_bytes=RESERVE)
+    made = made.model_copy(update={"policy_file": allowing(folder)})
+    with site.serving(bench, folder, made) as north:
+        north.ready()
+        yield north
 
 
 def test_an_engine_that_goes_away_and_comes_back_costs_nothing(
@@ -160,11 +172,7 @@ def test_an_order_waits_for_room_and_gives_up_on_what_fills_the_disk(
         (out / "large").write_bytes(bytes(shutil.disk_usage(out).free - RESERVE // 4))
         return 143 if step.stopping.wait(20) else 0
 
-    state = small_disk.path / "state"
-    made = site.enrolled(bench, tmp_path, state_dir=state, disk_reserve_bytes=RESERVE)
-    made = made.model_copy(update={"policy_file": allowing(tmp_path)})
-    with site.serving(bench, tmp_path, made) as north:
-        north.ready()
+    with on_small_disk(bench, small_disk, tmp_path) as north:
         bench.approve_model(bench.add_model("greedy", greedy))
         small_disk.fill(RESERVE // 2)
         north.bench.order(north.bench.models[1])
@@ -188,21 +196,21 @@ def test_a_disk_that_fills_while_a_model_runs_ends_no_order(
     """Whether the model itself found no room, or the site, for what the model had written."""
     monkeypatch.setattr("agent.runs.RETRY_S", 0.05)
 
-    def late(step: FakeStep) -> int:
-        if wrote:
-            site.infer(step)
-        return gate.infer(step)
+    monkeypatch.setattr("agent.watch.DISK_POLL_S", 600.0)  # its end alone tells
 
-    state = small_disk.path / "state"
-    made = site.enrolled(bench, tmp_path, state_dir=state, disk_reserve_bytes=RESERVE)
-    made = made.model_copy(update={"policy_file": allowing(tmp_path)})
-    with site.serving(bench, tmp_path, made) as north:
-        north.ready()
+    def late(step: FakeStep) -> int:
+        if not wrote:
+            return gate.infer(step)
+        site.infer(step)
+        gate.steps.append(step)
+        return int(not gate.opened.wait(20))
+
+    with on_small_disk(bench, small_disk, tmp_path) as north:
         bench.approve_model(bench.add_model("late", late))
         execution = waiting_model(north, gate)
         small_disk.fill(0)
         gate.opened.set()
-        predictions = predictions_of(made, execution)
+        predictions = predictions_of(north.settings, execution)
         infers = {"housecall.step": "infer"}
         wait_for(lambda: predictions.exists() or not bench.engine.adopt(infers))
         small_disk.free()
