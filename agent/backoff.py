@@ -1,4 +1,5 @@
-"""How long to stay away after a stream ended: full jitter, and what is final, calm, or soon."""
+"""How long to stay away after a stream ended: full jitter, and what is final, calm, soon, or
+passes."""
 
 from __future__ import annotations
 
@@ -36,6 +37,12 @@ CALM: dict[str, str] = {
 """Ends that last as long as another agent of the site does: about a minute between tries."""
 SOON: dict[str, str] = {"DRAINING": "the coordinator stops, as for an upgrade: another one answers"}
 """Announced ends: tried again at once, spread over a second."""
+PASSES: dict[str, str] = {
+    "CLOCK_SKEW": "by this machine's clock the coordinator's certificate is not valid yet"
+}
+"""What looks like a no and mends itself, as a clock does that is synchronised after a boot: tried
+again as a connection that was lost."""
+REASONS = FINAL | CALM | SOON | PASSES
 
 
 class Backoff:

@@ -5,6 +5,8 @@
  2. Every process has a name of its own, and the newest stream of a site wins. A process that
     another one took over from yields from then on: it comes back only while no other is
     connected, and once it is welcomed it yields no more.
+ 3. Who knows of something new (a certificate, a trusted key, a clock that was set) has it dialled
+    at once: what made it wait may be over.
 
 Threads: `run` is the link's own and reads; gRPC's thread writes. What is said on a stream is in
 `session.py`.
@@ -19,7 +21,7 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
-from agent.backoff import CALM, FINAL, SOON, Backoff
+from agent.backoff import FINAL, REASONS, SOON, Backoff
 from agent.disk import explained
 from agent.identity import Uplink
 from agent.journal import Journal
@@ -61,6 +63,7 @@ class Link:
         self._uplink, self._outbox = uplink, outbox
         self._backoff = backoff or Backoff()
         self._stop = threading.Event()
+        self._at_once = threading.Event()
         self._session: Session | None = None
         self._yields = False
         self.state = LinkState()
@@ -93,20 +96,23 @@ class Link:
                 log.critical("link ended for good", extra={"code": code, "reason": FINAL[code]})
                 return
             if not self._stop.is_set():
-                self._stop.wait(self.state.waits(self._after(code, time.monotonic() - began)))
+                wait = self._after(code, time.monotonic() - began)
+                self._at_once.wait(self.state.waits(wait))  # 3
 
     def close(self) -> None:
         self._stop.set()
         self.reconnect()
 
     def reconnect(self) -> None:
-        """End this stream; `run` opens another one, with the newest certificate."""
+        """End this stream, or the wait for one; `run` opens another one, with the newest
+        certificate."""
+        self._at_once.set()
         if (session := self._session) is not None:
             session.end()
 
     def clock_set(self, by_s: float) -> None:
-        """This machine's clock was set: the difference to the coordinator's is another one, and the
-        next Welcome tells it exactly."""
+        """This machine's clock was set: the difference to the coordinator's is another one, which
+        the next Welcome tells exactly, and certificates may be good again."""
         self._uplink.skew_s += by_s
         self.reconnect()
 
@@ -133,19 +139,18 @@ class Link:
             return 0.0
         wait = self._backoff.after(code, lasted_s)
         level = logging.INFO if code in SOON else logging.WARNING
-        reason = FINAL.get(code) or CALM.get(code) or SOON.get(code, "")
-        log.log(
-            level, "link down", extra={"code": code, "reason": reason, "retry_s": round(wait, 1)}
-        )
+        extra = {"code": code, "reason": REASONS.get(code, ""), "retry_s": round(wait, 1)}
+        log.log(level, "link down", extra=extra)
         return wait
 
     def _serve(self) -> str:
         """One stream to its end. Returns the code of the refusal that ended it, "" for none."""
+        self._at_once.clear()
         identity = self._uplink.identity
         self._outbox.forget()
         session = Session(self._duties, identity.verifier_key, yields=self._yields)
         self._session = session
-        if self._stop.is_set():  # `close` may have come before there was a session to end
+        if self._stop.is_set() or self._at_once.is_set():  # before there was a session to end
             session.end()
         try:
             with client.connect(identity) as channel, identity.refusals():
@@ -161,8 +166,7 @@ class Link:
     def _ended(self, refusal: Refusal) -> str:
         code = refusal.code
         self._yields = self._yields or code == "SUPERSEDED"  # 2
-        known = code in FINAL or code in CALM or code in SOON
-        if not known and refusal.kind in (Kind.UNAUTHENTICATED, Kind.NOT_ALLOWED):
+        if code not in REASONS and refusal.kind in (Kind.UNAUTHENTICATED, Kind.NOT_ALLOWED):
             code = "UNAUTHENTICATED" if refusal.kind is Kind.UNAUTHENTICATED else "NOT_ALLOWED"
         if not self._stop.is_set():
             self.state.problem = "; ".join(filter(None, (str(refusal), self._clock_hint(code))))

@@ -84,12 +84,13 @@ class Double(fleet_pb2_grpc.FleetServicer):
 
 
 @contextlib.contextmanager
-def double(world: World) -> Iterator[Double]:
+def double(world: World, address: str = "") -> Iterator[Double]:
+    """At an address of its own, or where another one was."""
     key, chain = world.house.authority.server_pair(world.house.trust_domain)
     credentials = grpc.ssl_server_credentials(
         [(key, chain)], world.house.authority.root_pem, require_client_auth=True
     )
-    made = Double(address=f"127.0.0.1:{free_port()}")
+    made = Double(address=address or f"127.0.0.1:{free_port()}")
     pool = ThreadPoolExecutor(8)
     server = grpc.server(pool)
     fleet_pb2_grpc.add_FleetServicer_to_server(made, server)

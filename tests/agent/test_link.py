@@ -16,11 +16,23 @@ import pytest
 
 import agent.outbox
 import agent.session
-from agent.backoff import CALM, CALM_WAIT_S, CAP_S, FINAL, FINAL_WAIT_S, GOOD_S, SOON, Backoff
+from agent.backoff import (
+    BASE_S,
+    CALM,
+    CALM_WAIT_S,
+    CAP_S,
+    FINAL,
+    FINAL_WAIT_S,
+    GOOD_S,
+    PASSES,
+    SOON,
+    Backoff,
+)
 from agent.clock import Clock
 from agent.local.forward import Forward
 from agent.server import Agent
 from agent.settings import Settings
+from coordinator import authority
 from housecall import statement
 from housecall.errors import Kind, Refusal
 from housecall.times import stamp
@@ -407,6 +419,57 @@ def test_a_clock_that_is_off_is_told(bench: Bench, tmp_path: Path) -> None:
         assert agent.link.state.connected
 
 
+def test_a_clock_that_was_set_is_no_reason_to_wait_any_longer(bench: Bench, tmp_path: Path) -> None:
+    settings = site.enrolled(bench, tmp_path)
+    with at_double(bench, settings) as (coordinator, agent):
+        coordinator.mailbox.put(Refusal(Kind.UNAUTHENTICATED, "CERTIFICATE_EXPIRED", "expired"))
+        state = agent.link.state
+        wait_for(lambda: state.next_try_at - time.time() > FINAL_WAIT_S / 3)
+        agent.link.clock_set(7200.0)
+        coordinator.wait_said("hello", 2)
+
+
+def test_a_certificate_that_is_not_valid_yet_is_tried_again_soon(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a boot with a clock that is behind, before it is synchronised."""
+    settings = site.enrolled(bench, tmp_path)
+    with monkeypatch.context() as behind, contextlib.ExitStack() as stack:
+        behind.setattr(authority, "BACKDATE", timedelta(hours=-2))
+        with double(bench.world) as refused:
+            point_at(settings, refused.address)
+            agent = Agent(settings, lambda _: bench.engine)
+            agent.link._backoff = Backoff(lambda _, most: 0.05 if most <= CAP_S else most)
+            stack.enter_context(agent)
+            wait_for(lambda: "CLOCK_SKEW" in agent.link.state.problem)
+            assert not refused.heard
+        behind.undo()
+        with double(bench.world, refused.address) as coordinator:
+            coordinator.wait_said("hello")
+            stack.close()
+    point_at(settings, bench.world.house.address)
+
+
+def test_who_wants_another_stream_while_one_is_begun_gets_it(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = site.enrolled(bench, tmp_path)
+    with site.serving(bench, tmp_path, settings) as north:
+        link, begun = north.agent.link, []
+
+        def forget() -> None:
+            begun.append(link._uplink.identity)
+            if len(begun) == 1:
+                north.agent.uplink.renew()
+                link.reconnect()
+
+        monkeypatch.setattr(north.agent.link._outbox, "forget", forget)
+        link.reconnect()
+        wait_for(lambda: len(begun) == 2 and link.state.connected)
+        assert begun[1] is north.agent.uplink.identity is not begun[0]
+        assert not link._at_once.is_set()
+
+
 def test_news_moves_the_cursor(bench: Bench, north: Site) -> None:
     north.register()
     wait_for(lambda: int(north.agent.journal.fact("cursor") or 0) > 0)
@@ -473,6 +536,7 @@ def test_waits_grow_with_jitter_and_shrink_after_a_good_minute() -> None:
     assert "one of the clocks is off" in FINAL["UNAUTHENTICATED"], "as the log gives the reason"
     assert all(backoff.after(code, 0) == CALM_WAIT_S for code in CALM)
     assert all(backoff.after(code, GOOD_S) == 1.0 for code in SOON)
+    assert all(backoff.after(code, GOOD_S) == BASE_S for code in PASSES)
 
 
 def test_what_found_no_stream_is_sent_on_the_next(

@@ -42,11 +42,13 @@ def _troubled(trouble: Callable[[random.Random], Trouble]) -> Injection:
 def agent_clock(world: World, fault: Fault, choice: random.Random) -> Hurt | None:
     site = choice.choice(world.sites)
     by = _jump(choice)
-    return (
-        Hurt(f"{site.name} {by:+.0f} s", lambda: site.clock.jump(0))
-        if site.clock.jump(by)
-        else None
-    )
+    if not site.clock.jump(by):
+        return None
+    dials = choice.random() < 0.5  # and checks certificates by the wrong clock
+    if dials:
+        world.relay.set(site.link, site.link.trouble, cut=True)
+    text = f"{site.name} {by:+.0f} s{', dials anew' if dials else ''}"
+    return Hurt(text, lambda: site.clock.jump(0))
 
 
 def coordinator_clock(world: World, fault: Fault, choice: random.Random) -> Hurt | None:

@@ -58,7 +58,10 @@ def _live(site: Site) -> list[str]:
                 bool(gpu.local_execution_id or gpu.dataset_id) for gpu in status.gpus
             ),
         }
-        return [f"{site.name}: {count} {what}" for what, count in said.items() if count]
+        found = [f"{site.name}: {count} {what}" for what, count in said.items() if count]
+        if found and not status.connected:
+            found.append(f"{site.name}: no link: {status.link_problem}")
+        return found
     return [f"{site.name}: the agent does not answer"]
 
 
