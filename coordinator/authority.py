@@ -20,7 +20,12 @@ from housecall.credentials import SERVER_NAME
 from housecall.errors import Kind, Refusal
 from housecall.identity import new_tls_key, private_pem, public_key_digest, write_private
 
-BACKDATE = timedelta(minutes=5)  # tolerates that much skew of a peer's clock
+BACKDATE = timedelta(days=30)
+"""How long before it was made a CA is valid."""
+LEAST_BACKDATE = timedelta(minutes=5)
+"""The same of a leaf that has hardly any life ahead of it. All others are valid as long before they
+were made as after: neither the clock that made them nor the one that checks them has to be right.
+"""
 ROOT_LIFE = timedelta(days=3650)
 ISSUING_LIFE = timedelta(days=1825)
 LEAF_LIFE = {"site": timedelta(days=30), "person": timedelta(days=30)}
@@ -99,14 +104,15 @@ class CertificateAuthority:
         usage: x509.ObjectIdentifier,
         not_after: datetime,
     ) -> x509.Certificate:
+        now, end = datetime.now(UTC), min(not_after, self.issuing.not_valid_after_utc)
         return (
             x509.CertificateBuilder()
             .subject_name(x509.Name([]))
             .issuer_name(self.issuing.subject)
             .public_key(key)
             .serial_number(x509.random_serial_number())
-            .not_valid_before(datetime.now(UTC) - BACKDATE)
-            .not_valid_after(min(not_after, self.issuing.not_valid_after_utc))
+            .not_valid_before(now - max(end - now, LEAST_BACKDATE))
+            .not_valid_after(end)
             .add_extension(x509.BasicConstraints(False, None), critical=True)
             .add_extension(x509.SubjectAlternativeName(san), critical=True)
             .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)

@@ -41,20 +41,22 @@ def options(settings: Settings) -> list[tuple[str, int]]:
 
 
 class _ServerCertificate:
-    """The coordinator's own certificate, made anew when two thirds of its life are over."""
+    """The coordinator's own certificate, made anew when two thirds of its life are over, or when
+    the clock that made it was so far ahead that it is not valid yet."""
 
     def __init__(self, house: House) -> None:
         self._house = house
         self._lock = threading.Lock()
-        self._renew_after = datetime.min.replace(tzinfo=UTC)
+        self._valid_from = self._renew_after = datetime.min.replace(tzinfo=UTC)
 
     def configuration(self) -> Any:
         """A `grpc.ServerCertificateConfiguration`, or None: the one in use is still good."""
         with self._lock:
-            if datetime.now(UTC) < self._renew_after:
+            if self._valid_from <= datetime.now(UTC) < self._renew_after:
                 return None
             key, chain = self._house.authority.server_pair(self._house.trust_domain)
-            self._renew_after = renew_after(x509.load_pem_x509_certificates(chain)[0])
+            leaf = x509.load_pem_x509_certificates(chain)[0]
+            self._valid_from, self._renew_after = leaf.not_valid_before_utc, renew_after(leaf)
         return grpc.ssl_server_certificate_configuration(
             [(key, chain)], root_certificates=self._house.authority.root_pem
         )

@@ -11,7 +11,7 @@ import json
 import os
 import re
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
 from cryptography import x509
@@ -95,9 +95,9 @@ def certificate_name(certificate: x509.Certificate) -> str:
 
 
 def renew_after(certificate: x509.Certificate) -> datetime:
-    """When two thirds of its life are over (UTC)."""
-    life = certificate.not_valid_after_utc - certificate.not_valid_before_utc
-    return certificate.not_valid_before_utc + timedelta(seconds=life.total_seconds() * 2 / 3)
+    """When two thirds of its life are over (UTC). Its validity began as long before its making."""
+    valid = certificate.not_valid_after_utc - certificate.not_valid_before_utc
+    return certificate.not_valid_after_utc - valid / 2 / 3
 
 
 def private_pem(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | Ed25519PrivateKey) -> bytes:

@@ -42,6 +42,7 @@ from tests.agent import site
 from tests.agent.double import Double, double, point_at
 from tests.agent.site import SECONDS, Bench, Site, wait_for
 from tests.agent.test_cut_off import full_once
+from tests.clocks import ahead
 
 
 def checkpoint(bench: Bench) -> str:
@@ -432,10 +433,10 @@ def test_a_clock_that_was_set_is_no_reason_to_wait_any_longer(bench: Bench, tmp_
 def test_a_certificate_that_is_not_valid_yet_is_tried_again_soon(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As after a boot with a clock that is behind, before it is synchronised."""
+    """As after a boot with a clock that is far behind, before it is synchronised."""
     settings = site.enrolled(bench, tmp_path)
     with monkeypatch.context() as behind, contextlib.ExitStack() as stack:
-        behind.setattr(authority, "BACKDATE", timedelta(hours=-2))
+        behind.setattr(authority, "datetime", ahead(timedelta(days=31)))
         with double(bench.world) as refused:
             point_at(settings, refused.address)
             agent = Agent(settings, lambda _: bench.engine)
