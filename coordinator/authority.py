@@ -24,8 +24,7 @@ BACKDATE = timedelta(days=30)
 """How long before it was made a CA is valid."""
 LEAST_BACKDATE = timedelta(minutes=5)
 """The same of a leaf that has hardly any life ahead of it. All others are valid as long before they
-were made as after: neither the clock that made them nor the one that checks them has to be right.
-"""
+were made as after: the clock that makes them, and the one that checks them, may be off by less."""
 ROOT_LIFE = timedelta(days=3650)
 ISSUING_LIFE = timedelta(days=1825)
 LEAF_LIFE = {"site": timedelta(days=30), "person": timedelta(days=30)}
